@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from s3dest_dagster.dagster.file_sensor import build_file_sensor as build_file_sensor
     from s3dest_dagster.dagster.io_manager import S3DestinationIOManager as S3DestinationIOManager
     from s3dest_dagster.dagster.resource import S3Resource as S3Resource
+    from s3dest_dagster.dagster.run_config import StreamRunConfig as StreamRunConfig
     from s3dest_dagster.dagster.sharded_asset import sharded_stream_asset as sharded_stream_asset
     from s3dest_dagster.dagster.translator import S3DestinationTranslator as S3DestinationTranslator
     from s3dest_dagster.ingest.landing import land as land
@@ -61,6 +62,7 @@ _MODULES = {
     "SqlSource": "sources.sql.source",
     "Stream": "stream",
     "StreamId": "stream",
+    "StreamRunConfig": "dagster.run_config",
     "StreamSettings": "settings.stream_settings",
     "Sync": "stream",
     "SyncMode": "stream",

@@ -140,7 +140,7 @@ def scopes_of(context: dg.OutputContext | dg.InputContext, stream: StreamId) -> 
     return partition_scopes(stream, context.asset_partitions_def, keys)
 
 
-def partitions_of_run(context: dg.AssetExecutionContext, stream: StreamId) -> Sequence[str]:
+def partitions_of_run(context: dg.AssetExecutionContext | dg.OpExecutionContext, stream: StreamId) -> Sequence[str]:
     """The partitions on which a step of this stream works. Raises SettingsError if the asset does not have them."""
     with _partition_errors_explained(stream):
         keys: Sequence[str] = context.partition_keys

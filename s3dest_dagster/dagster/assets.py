@@ -36,7 +36,9 @@ from s3dest_dagster.dagster.asset_metadata import (
 from s3dest_dagster.dagster.config import look_up
 from s3dest_dagster.dagster.failures import as_dagster_failures
 from s3dest_dagster.dagster.lineage import code_of_function
+from s3dest_dagster.dagster.run_config import add_run_config, for_stream, run_config_of
 from s3dest_dagster.dagster.run_landing import current_execution
+from s3dest_dagster.dagster.run_plan import show_plan_of_output
 from s3dest_dagster.dagster.translator import S3DestinationTranslator
 from s3dest_dagster.errors import SettingsError
 from s3dest_dagster.printable import printable_lines
@@ -204,6 +206,7 @@ def build_asset(
     partitions = partitions_def or spec.partitions_def
     checks_partitions = stream if partitions is not None else None
     compute = _compute_function(function, checks_partitions, has_checks=bool(settings.get("check_specs")))
+    step = add_run_config(step, parameter_types(function))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", category=dg.BetaWarning)
         definition: dg.AssetsDefinition = dg.asset(
@@ -211,6 +214,7 @@ def build_asset(
             deps=spec.deps,
             freshness_policy=spec.freshness_policy,
             partitions_def=partitions,
+            output_required=False,
             **step,
         )(compute)
     return definition
@@ -262,7 +266,9 @@ def over_slices(stream: Stream, partitions: dg.PartitionsDefinition[Any] | None)
         def read(context: dg.AssetExecutionContext) -> Any:
             log = run_log(context)
             if partitions is None:
-                return read_slice(Slice(None, log, look_up))
+                landed = stream_of(context.asset_key, context.assets_def.metadata_by_key[context.asset_key])
+                date = for_stream(run_config_of(context), landed.id).start_date
+                return read_slice(Slice(None, log, look_up, date))
             keys = partitions_of_run(context, stream.id)
             return {key: read_slice(Slice(partition_values_of(partitions, key), log, look_up)) for key in keys}
 
@@ -301,12 +307,10 @@ def _compute_function(function: AssetFunction, partitioned: Stream | None, *, ha
                 partitions_of_run(execution, partitioned.id)
             return function(*args, **kwargs)
 
-    @wraps(function)
-    def compute(*args: Any, **kwargs: Any) -> Any:
+    def compute_output(*args: Any, **kwargs: Any) -> Any:
         value = call(*args, **kwargs)
         return value if isinstance(value, dg.Output | dg.MaterializeResult) else dg.Output(value)
 
-    @wraps(function)
     def compute_with_checks(*args: Any, **kwargs: Any) -> Iterator[Any]:
         value, results = call(*args, **kwargs), list[dg.AssetCheckResult]()
         if isinstance(value, dg.Output | dg.MaterializeResult):
@@ -316,7 +320,30 @@ def _compute_function(function: AssetFunction, partitioned: Stream | None, *, ha
         yield dg.Output(_without_results(value, results))
         yield from results
 
-    return _with_signature_of(function, compute_with_checks if has_checks else compute)
+    return _with_signature_of(
+        function, _unless_planned(function, compute_with_checks if has_checks else compute_output)
+    )
+
+
+def _unless_planned(function: AssetFunction, compute: AssetFunction) -> AssetFunction:
+    """The function, which is not called if the run only shows its plan."""
+
+    @wraps(function)
+    def planned_or_computed(*args: Any, **kwargs: Any) -> Any:
+        with as_dagster_failures():
+            execution = current_execution()
+            if execution is not None and (config := run_config_of(execution)).plan:
+                show_plan_of_output(execution, config)
+                # Dagster skips the assets that need an output which does not come.
+                return _no_output()
+        return compute(*args, **kwargs)
+
+    return planned_or_computed
+
+
+def _no_output() -> Iterator[Any]:
+    """A generator without elements."""
+    yield from ()
 
 
 def _without_results(value: Any, results: list[dg.AssetCheckResult]) -> Any:

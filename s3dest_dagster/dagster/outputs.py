@@ -18,10 +18,19 @@ from typing import Any
 import dagster as dg
 
 from s3dest_dagster.batch import Batch, SourceItem
-from s3dest_dagster.commit.head import ReachedState
+from s3dest_dagster.commit.segment_builder import replaces_scope
 from s3dest_dagster.dagster.asset_metadata import preview_rows_of, scopes_of, stream_of
 from s3dest_dagster.dagster.failures import located
 from s3dest_dagster.dagster.metadata import Preview
+from s3dest_dagster.dagster.run_config import (
+    StreamRunConfig,
+    destination_of_run,
+    for_stream,
+    refuse_part,
+    refuse_settings,
+    run_config_of,
+    stream_of_run,
+)
 from s3dest_dagster.dagster.run_landing import (
     ProgressLines,
     StepReport,
@@ -36,11 +45,13 @@ from s3dest_dagster.dagster.run_landing import (
     unchanged_version,
     version_before,
 )
+from s3dest_dagster.dagster.run_start import check_start, refuse_start, run_metadata, state_of_read
 from s3dest_dagster.dagster.shared_streams import refuse_shared_streams
 from s3dest_dagster.dagster.step_values import StagedShards, StepValue, keep_step_value
 from s3dest_dagster.engines import Engine, engine_of
 from s3dest_dagster.errors import SettingsError
 from s3dest_dagster.ingest.landing import Landing
+from s3dest_dagster.ingest.read_limit import ReadLimit
 from s3dest_dagster.ingest.receipt import Receipt
 from s3dest_dagster.ingest.target import Target, open_target
 from s3dest_dagster.printable import amount
@@ -51,7 +62,7 @@ from s3dest_dagster.sources import DeferredRead
 from s3dest_dagster.sources.items import is_iterated, items_of
 from s3dest_dagster.sources.python import is_arrow
 from s3dest_dagster.storage import Bucket
-from s3dest_dagster.stream import Scope, Stream, SyncMode
+from s3dest_dagster.stream import Scope, Stream
 
 _EVENTS = (dg.Output, dg.MaterializeResult, dg.AssetCheckResult, dg.AssetMaterialization, dg.AssetObservation)
 _NOTHING = object()
@@ -80,6 +91,11 @@ def land_output(
     key = context.asset_key
     refuse_shared_streams(current_execution(), [key])
     stream = stream_of(key, context.definition_metadata, context.output_metadata)
+    config = for_stream(run_config_of(current_execution()), stream.id)
+    if config.plan:
+        refuse_settings(config, ["plan"], str(stream.id), "Its asset has read its records already. Use stream_asset.")
+    destination = destination_of_run(config, destination)
+    stream = stream_of_run(config, stream, destination)
     scopes = scopes_of(context, stream.id)
     if value is None:
         _keep_what_is_there(context, scopes)
@@ -93,7 +109,7 @@ def land_output(
         open_target(destination, bucket, clock=now, entropy=os.urandom) as target,
         StepReport(context, target.bucket, partitions) as report,
     ):
-        output = _Output(context, stream, target, report, rows, connection)
+        output = _Output(context, stream, target, report, rows, connection, config)
         for scope, records in split_by_scope(value, scopes):
             metadata = output.land(scope, records)
             if len(scopes) == 1:
@@ -134,19 +150,25 @@ class _Output:
     preview_rows: int
     connection: S3Connection | None
     """How the workers of an engine reach S3. None: they cannot."""
+    config: StreamRunConfig
+    """The settings of the run."""
 
     def land(self, scope: Scope, records: Any) -> dict[str, Any]:
         """Lands the records of one scope. Returns the metadata of its materialization."""
         preview, started = Preview(self.stream, self.preview_rows), time.monotonic()
+        limit = ReadLimit(self.config.record_limit, self.config.time_limit_s, time.monotonic)
         if isinstance(records, StagedShards):
             receipt = self._commit(scope, records)
         elif (engine := engine_of(records)) is not None:
             receipt = self._write(scope, records, engine)
         else:
-            receipt = self._publish(scope, records, preview)
+            receipt = self._publish(scope, records, preview, limit)
         seconds = time.monotonic() - started
+        settings = run_metadata(self.config, limit, scope.stream)
         key = self.context.asset_key
-        return self.report.add(key, scope.partition, self.stream, receipt, seconds=seconds, preview=preview)
+        return self.report.add(
+            key, scope.partition, self.stream, receipt, seconds=seconds, preview=preview, settings=settings
+        )
 
     def _commit(self, scope: Scope, staged: StagedShards) -> Receipt:
         """Publishes what other steps have staged."""
@@ -158,6 +180,8 @@ class _Output:
         """Has the workers of an engine stage its dataset, and publishes it."""
         key, hash_key = self.context.asset_key, self.target.destination.hash_key
         connection = connection_of_workers(self.connection, str(scope.stream))
+        reason = "The workers of an engine read its records, each a part of them. Limit the dataset."
+        refuse_settings(self.config, ["start_date", "state", "record_limit", "time_limit_s"], str(scope.stream), reason)
         schema = engine.arrow_schema(dataset) if self.stream.json_schema is None else None
         with located(scope):
             sync, owner = new_sync(key, scope.partition), key.to_user_string()
@@ -167,7 +191,11 @@ class _Output:
             options = {"s3": connection, **({"hash_key": hash_key} if hash_key is not None else {})}
             return engine.write(dataset, order, **options)
 
-    def _publish(self, scope: Scope, records: Any, preview: Preview) -> Receipt:
+    def _publish(self, scope: Scope, records: Any, preview: Preview, limit: ReadLimit) -> Receipt:
+        stream = str(scope.stream)
+        check_start(self.config, self.stream, scope)
+        refuse_start(self.config, records, stream)
+        refuse_part(self.config, stream, replaces=replaces_scope(self.target.destination, self.stream, scope))
         with (
             located(scope),
             Landing(
@@ -183,8 +211,8 @@ class _Output:
             ) as landing,
         ):
             if not landing.recorded:
-                with _opened(records, landing) as items:
-                    for item in items:
+                with _opened(records, landing, self.config) as items:
+                    for item in limit.limited(items, scope.stream):
                         landing.append(item)
             return landing.commit()
 
@@ -274,29 +302,15 @@ def _range(scopes: Mapping[str | None, Scope]) -> str:
 
 
 @contextmanager
-def _opened(records: Any, landing: Landing) -> Iterator[Iterable[SourceItem | Batch]]:
+def _opened(records: Any, landing: Landing, config: StreamRunConfig) -> Iterator[Iterable[SourceItem | Batch]]:
     """The items of one scope's records, valid inside the `with`."""
     if isinstance(records, DeferredRead):
-        state = state_to_continue(landing, is_incremental=records.is_incremental)
-        records = records.open(None if state is None else state.text.encode())
+        records = records.open(state_of_read(landing, config, is_incremental=records.is_incremental))
     if isinstance(records, AbstractContextManager) and not (isinstance(records, Iterable) or is_arrow(records)):
         with records as items:
             yield items_of(items, emitted_at=now_ms, check_first=_refuse_event)
     else:
         yield items_of(records, emitted_at=now_ms, check_first=_refuse_event)
-
-
-def state_to_continue(landing: Landing, *, is_incremental: bool) -> ReachedState | None:
-    """The state from which a source continues. None if it starts from the beginning, as for partitions and full
-    refreshes.
-
-    A read that is not incremental continues only if the last sync was interrupted: the state at the end of a complete
-    read says that nothing is left.
-    """
-    if landing.scope.partition is not None or landing.stream.sync_mode is not SyncMode.APPEND:
-        return None
-    state = landing.last_state
-    return state if state is not None and (is_incremental or not state.complete) else None
 
 
 def _refuse_event(element: Any) -> None:

@@ -114,7 +114,11 @@ class LandingResource(Protocol):
 
 def landing_resource(context: dg.AssetExecutionContext | dg.OpExecutionContext, key: str) -> LandingResource:
     """The resource with this key. Raises SettingsError if it does not say where to land."""
-    resource = getattr(context.resources, key)
+    return as_landing_resource(getattr(context.resources, key), key)
+
+
+def as_landing_resource(resource: Any, key: str) -> LandingResource:
+    """The resource with this key. Raises SettingsError if it does not say where to land."""
     if isinstance(resource, LandingResource):
         return resource
     raise SettingsError(
@@ -197,8 +201,9 @@ class StepReport:
         *,
         seconds: float,
         preview: Preview,
+        settings: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
-        """Logs a landed scope, and returns the metadata of its materialization."""
+        """Logs a landed scope, and returns the metadata of its materialization, with that of the run's settings."""
         self._context.log.info(landed_sentence(receipt, seconds))
         warn_of_second_writers(self._context.log, receipt, self._bucket)
         left = self._former.left_elsewhere(key, receipt, self._bucket)
@@ -207,6 +212,7 @@ class StepReport:
                 receipt, stream, bucket=self._bucket, seconds=seconds, preview=preview, left_elsewhere=left
             ),
             **column_lineage(receipt.columns, self._definition(key)),
+            **(settings or {}),
         }
         version = data_version(receipt, partial(version_before, key, partition))
         self._unfinished.setdefault(key, []).append(_LandedScope(partition, metadata, version))

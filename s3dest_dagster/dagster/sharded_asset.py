@@ -27,7 +27,16 @@ from s3dest_dagster.dagster.assets import (
     split_settings,
 )
 from s3dest_dagster.dagster.failures import as_dagster_failures, located
+from s3dest_dagster.dagster.run_config import (
+    StreamRunConfig,
+    destination_of_run,
+    for_stream,
+    refuse_settings,
+    run_config_of,
+    stream_of_run,
+)
 from s3dest_dagster.dagster.run_landing import ProgressLines, landing_resource, new_sync, now
+from s3dest_dagster.dagster.run_plan import show_plan
 from s3dest_dagster.dagster.step_values import STEP_VALUE_TAG, ShardPlan, ShardTask, StagedReceipt, StagedShards
 from s3dest_dagster.dagster.translator import S3DestinationTranslator
 from s3dest_dagster.errors import SettingsError
@@ -173,21 +182,30 @@ class _ShardGraph:
     def _begin_op(self) -> Any:
         def begin_order(context: dg.OpExecutionContext) -> Iterator[Any]:
             with as_dagster_failures():
-                plan = self._plan(context)
+                config = run_config_of(context)
+                if config.plan:
+                    self._show_plan(context, config)
+                    return
+                plan = self._plan(context, config)
             for number, shard in enumerate(plan.shards):
                 yield dg.DynamicOutput(ShardTask(plan.order, shard), mapping_key=str(number), output_name="tasks")
             yield dg.Output(plan, output_name="plan")
 
         out = {
             "tasks": dg.DynamicOut(io_manager_key=self.io_manager_key),
-            "plan": dg.Out(io_manager_key=self.io_manager_key),
+            "plan": dg.Out(io_manager_key=self.io_manager_key, is_required=False),
         }
         keys = self._resource_keys
         return dg.op(out=out, required_resource_keys=keys, **self._op_settings("begin"))(
             _without_annotations(begin_order)
         )
 
-    def _plan(self, context: dg.OpExecutionContext) -> ShardPlan:
+    def _show_plan(self, context: dg.OpExecutionContext, config: StreamRunConfig) -> None:
+        key = context.asset_key
+        stream = stream_of(key, context.assets_def.metadata_by_key[key])
+        show_plan(context, {key: stream}, landing_resource(context, self.io_manager_key), config)
+
+    def _plan(self, context: dg.OpExecutionContext, config: StreamRunConfig) -> ShardPlan:
         """Begins the order of the step's only scope."""
         resource = landing_resource(context, self.io_manager_key)
         shards = self.shards(context) if callable(self.shards) else self.shards
@@ -198,11 +216,16 @@ class _ShardGraph:
         stream = stream_of(context.asset_key, definition.metadata_by_key[context.asset_key])
         if stream.json_schema is None and self.json_schema is not None:
             stream = replace(stream, json_schema=self.json_schema(context))
+        config = for_stream(config, stream.id)
+        reason = "Its shards are read side by side, each from its beginning. Try out a single shard or partition."
+        refuse_settings(config, ["start_date", "state", "record_limit", "time_limit_s"], str(stream.id), reason)
+        destination = destination_of_run(config, resource.destination())
+        stream = stream_of_run(config, stream, destination)
         scope = _scope(context, stream, definition.partitions_def)
         sync = new_sync(context.asset_key, scope.partition)
         with (
             located(scope),
-            open_target(resource.destination(), resource.bucket(), clock=now, entropy=os.urandom) as target,
+            open_target(destination, resource.bucket(), clock=now, entropy=os.urandom) as target,
         ):
             order = begin(target, stream, sync, scope, asset=context.asset_key.to_user_string())
         context.log.info(f"{scope}: sync {order.sync_id} has {len(names):,} shards.")

@@ -118,8 +118,21 @@ class Plan:
     """A sentence for each setting that has no effect."""
 
 
-def plan(target: Target, streams: Sequence[Stream], sync: Sync, *, partition: str | None = None) -> Plan:
+def plan(
+    target: Target,
+    streams: Sequence[Stream],
+    sync: Sync,
+    *,
+    partition: str | None = None,
+    scopes: Sequence[Scope] | None = None,
+    assets: Sequence[str] | None = None,
+) -> Plan:
     """Predicts what a sync of these streams, or of one partition of each, would do.
+
+    Args:
+        partition: The partition of each stream. None: the unpartitioned streams.
+        scopes: The scope of each stream, instead of its own name and `partition`.
+        assets: The key of the asset that lands each stream, which is its owner if the settings name none.
 
     Raises:
         OwnershipError: One of the streams has another owner.
@@ -131,10 +144,12 @@ def plan(target: Target, streams: Sequence[Stream], sync: Sync, *, partition: st
     """
     destination = target.destination
     filters = [FieldFilter(each, destination.hash_key) for each in streams]
-    scopes = [Scope(each.id, partition).prefixed(destination.stream_prefix) for each in streams]
+    scopes = scopes or [Scope(each.id, partition) for each in streams]
+    scopes = [each.prefixed(destination.stream_prefix) for each in scopes]
     for scope in scopes:
         scope.check_unicode()
-    owners = [owner_of(each, destination) for each in streams]
+    keys: Sequence[str | None] = assets or [None] * len(streams)
+    owners = [owner_of(each, destination, key) for each, key in zip(streams, keys, strict=True)]
     entries = check_names(target.bucket, destination, streams, [each.stream for each in scopes], owners)
     for entry, each in zip(entries, filters, strict=True):
         if each.hash_key_id is not None:

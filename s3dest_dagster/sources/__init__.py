@@ -59,6 +59,8 @@ class Slice:
     """Receives what the source logs."""
     look_up: LookUp
     """Looks up variables in the source's settings."""
+    start_date: str | None = None
+    """The date from which this run reads. None: from the date that the source's settings say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,8 @@ class DeferredRead:
     """Whether the read yields only new records. If not, it cannot use a state from the end of a complete read."""
     allow_empty: bool = True
     """Whether a stream that the source never mentions has no records. If False, this is an error."""
+    start_date: str | None = None
+    """The date from which the read begins, if the run sets one and the source can read from it."""
 
 
 OverSlices = Callable[[Callable[[Slice], Any]], Callable[..., Any]]
@@ -92,6 +96,9 @@ class MultiStreamSource(Protocol):
 
     def with_variables(self, look_up: LookUp) -> MultiStreamSource:
         """This source with the variables in its settings looked up."""
+
+    def starting_at(self, date: str) -> MultiStreamSource:
+        """This source, which reads from the date on."""
 
     def is_incremental(self, stream: Stream) -> bool:
         """Whether a read of the stream yields only new records."""

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from tempfile import mkstemp
 from typing import Any
 
-from s3dest_dagster.errors import SourceError
+from s3dest_dagster.errors import SettingsError, SourceError
 from s3dest_dagster.printable import Masking
 from s3dest_dagster.settings.connector_config import read_json_object
 from s3dest_dagster.settings.fields import refuse_variables
@@ -78,6 +78,10 @@ class CurrentConfig:
         keep: Receives the changed config, with the template's placeholders where the connector changed nothing. None: a
             warning says how to keep changes.
         advice: The last sentence of that warning.
+        start_date: Replaces the config's `start_date` for this call, and is never kept.
+
+    Raises:
+        SettingsError: There is a `start_date`, and the config has none to replace.
     """
 
     def __init__(
@@ -88,12 +92,15 @@ class CurrentConfig:
         secrets: Iterable[str] = (),
         keep: OnConfig | None = None,
         advice: str = _ADVICE,
+        start_date: str | None = None,
     ) -> None:
         self._template = template
         self._keep = keep
         self._advice = advice
         self.rendered: dict[str, Any] = render_config(template, values)
         """The config that the connector receives, or the newest one that it has sent."""
+        if start_date is not None:
+            _set_start_date(self.rendered, start_date)
         self._secrets = {*find_secrets(template), *find_secrets(self.rendered), *secrets}
         self.mask = Masking(self._secrets)
         """Replaces secrets in a text."""
@@ -132,6 +139,17 @@ class CurrentConfig:
                 setting="on_config",
             ) from None
         log("INFO", f"The source has changed its configuration ({names}); the change is kept.")
+
+
+def _set_start_date(config: dict[str, Any], date: str) -> None:
+    if "start_date" not in config:
+        names = ", ".join(sorted(config)) or "nothing"
+        raise SettingsError(
+            f"The run reads from {date} on, and the source's config has no start_date to replace. It has: {names}. Set "
+            "start_date in the config, or go on from a state instead.",
+            setting="start_date",
+        )
+    config["start_date"] = date
 
 
 def changed_names(before: Mapping[str, Any], after: Mapping[str, Any], path: str = "") -> Iterator[str]:

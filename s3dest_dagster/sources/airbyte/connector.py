@@ -74,6 +74,8 @@ class AirbyteSource:
     False, the full refresh fails, so no data is deleted by mistake."""
     temporary_directory: str | None = None
     """Where the private directory is created. None: in the system's directory for temporary files."""
+    start_date: str | None = None
+    """Replaces `start_date` in the config that the connector receives, for one run. It is never kept."""
 
     run_placeholders: ClassVar[Mapping[str, Sequence[str]]] = {"config": PARTITION_VALUES}
     asset_kinds: ClassVar[frozenset[str]] = frozenset({"airbyte"})
@@ -181,7 +183,7 @@ class AirbyteSource:
         """The config for one run of the connector."""
         template = self.config() if callable(self.config) else self.config or {}
         refuse_variables("config", template)
-        return CurrentConfig(template, values, secrets=self._secrets(), keep=self.on_config)
+        return CurrentConfig(template, values, secrets=self._secrets(), keep=self.on_config, start_date=self.start_date)
 
     def _secrets(self) -> list[str]:
         """The secrets of the environment and, unless it is a function, of the config."""
@@ -236,18 +238,29 @@ class AirbyteSource:
         env = {name: str(value) for name, value in (look_up(self.env, "env") or {}).items()}
         return replace(self, config=config, env=env)
 
+    def starting_at(self, date: str) -> AirbyteSource:
+        """This source, whose connector receives the date as the `start_date` of its config."""
+        return replace(self, start_date=date)
+
     def is_incremental(self, stream: Stream) -> bool:
         """Whether only new records of the stream are requested from the connector. False without a catalog."""
         return self.catalog is not None and self.catalog.is_incremental(stream)
 
     def _deferred_read(self, stream: Stream, part: Slice) -> DeferredRead:
         source = self.with_variables(part.look_up)
+        if part.start_date is not None:
+            source = source.starting_at(part.start_date)
 
         def open_from(state: bytes | None) -> AbstractContextManager[Iterator[SourceItem]]:
             states = None if state is None else [state]
             return source.read([stream], state=states, config_values=part.values, log=part.log)
 
-        return DeferredRead(open_from, is_incremental=self.is_incremental(stream), allow_empty=self.allow_empty)
+        return DeferredRead(
+            open_from,
+            is_incremental=self.is_incremental(stream),
+            allow_empty=self.allow_empty,
+            start_date=part.start_date,
+        )
 
     def _known_catalog(self) -> Catalog:
         if self.catalog is None:

@@ -52,6 +52,7 @@ def resumption(
     *,
     in_full: Collection[StreamId] = (),
     are_all: bool = False,
+    restarted: Mapping[StreamId, Reached | None] | None = None,
 ) -> Resumption:
     """Returns the states to continue from such that no stream misses a record.
 
@@ -65,17 +66,31 @@ def resumption(
         text_of: Returns the text of a state that a lineage names.
         in_full: The streams that are read in full regardless of the state.
         are_all: Whether no other streams of the source are ever read.
+        restarted: The states of streams that start from the beginning on purpose, although they have reached them. In
+            `reached` they have none. Other streams of the source go on from their states, so that the shared part of a
+            GLOBAL state is kept, without the entries of these streams.
+
+    Raises:
+        SettingsError: Some streams are restarted, and the source has a LEGACY state, which cannot be divided.
     """
+    had = {stream: state for stream, state in (restarted or {}).items() if state is not None}
     found = {stream: state for stream, state in reached.items() if state is not None}
     kinds = {stream: _kind(state.state) for stream, state in found.items()}
+    if had:
+        _refuse_to_divide(had.keys(), [*kinds.values(), *(_kind(state.state) for state in had.values())])
+    if not found:
+        found, kinds = had, {stream: _kind(state.state) for stream, state in had.items()}
+        found = {stream: state for stream, state in found.items() if kinds[stream] != "STREAM"}
     shared_kind = next((kind for kind in ("GLOBAL", "LEGACY") if kind in kinds.values()), None)
     if shared_kind is None:
         return Resumption(tuple(state.state.encode() for state in found.values()))
     sharing = {stream: found[stream] for stream, kind in kinds.items() if kind == shared_kind}
+    if sharing.keys() <= had.keys() and not any(_has_entries(s.state, shared_kind, sharing) for s in sharing.values()):
+        return Resumption(())
     start = _common_start(sharing, text_of)
     if start is None:
         return Resumption((), warning=_no_common_state(sharing))
-    anew = reached.keys() - start.streams
+    anew = (reached.keys() - start.streams) | had.keys()
     others = anew - set(in_full)
     if others and not _has_entries(start.text, shared_kind, start.streams):
         return Resumption((), warning=_no_entries(others, sharing))
@@ -127,6 +142,15 @@ def _warning(start: _Start, sharing: Mapping[StreamId, Reached]) -> str | None:
         "The streams have reached different states of their common source, which continues from the last one that all "
         f"of them have passed: some records of {join_names(again)} may come again."
     )
+
+
+def _refuse_to_divide(streams: Collection[StreamId], kinds: Collection[str]) -> None:
+    if "LEGACY" in kinds:
+        raise SettingsError(
+            f"{join_names(streams)} cannot start from the beginning alone: the source has one state for all of its "
+            "streams (LEGACY), which cannot be divided. Restart all of its streams in one run.",
+            setting="full_refresh",
+        )
 
 
 def _no_common_state(sharing: Collection[StreamId]) -> str:
