@@ -360,8 +360,8 @@ class _PartitionRun:
             )
             with reading as items:
                 for item in items:
-                    if (taken := limit.take(item, item.stream)) is not None:
-                        landings.append(taken)  # type: ignore[arg-type]  # an item of the same kind
+                    if (part := limit.apply(item, item.stream)) is not None:
+                        landings.append(part)  # type: ignore[arg-type]  # an item of the same kind
                     if limit.is_over([landing.stream.id for landing in landings.unread]):
                         return
         except S3DestError as error:

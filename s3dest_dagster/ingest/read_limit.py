@@ -30,7 +30,7 @@ class ReadLimit:
         self._seconds = seconds
         self._clock = clock
         self._started = clock()
-        self._taken = Counter[StreamId | None]()
+        self._counts = Counter[StreamId | None]()
         self._cut: dict[StreamId | None, str] = {}
         self._timed_out: str | None = None
 
@@ -45,13 +45,13 @@ class ReadLimit:
     def limited(self, items: Iterable[SourceItem | Batch], stream: StreamId) -> Iterator[SourceItem | Batch]:
         """Yields the items of a single stream until a limit is reached."""
         for item in items:
-            taken = self.take(item, stream)
-            if taken is not None:
-                yield taken
+            part = self.apply(item, stream)
+            if part is not None:
+                yield part
             if self.is_over([stream]):
                 return
 
-    def take(self, item: SourceItem | Batch, stream: StreamId | None) -> SourceItem | Batch | None:
+    def apply(self, item: SourceItem | Batch, stream: StreamId | None) -> SourceItem | Batch | None:
         """The item, or the part of it that is within the limits. None if nothing of it is.
 
         Args:
@@ -72,11 +72,11 @@ class ReadLimit:
         """The records of the item that are within the limit of its stream."""
         batch = item.batch if isinstance(item, StreamBatch) else item
         count = 1 if isinstance(batch, BadRecord) else batch.num_rows
-        left = limit - self._taken[stream]
+        left = limit - self._counts[stream]
         if count <= left:
-            self._taken[stream] += count
+            self._counts[stream] += count
             return item
-        self._taken[stream] = limit
+        self._counts[stream] = limit
         self._cut[stream] = f"record_limit: {amount(limit, 'record')}"
         if not left or isinstance(batch, BadRecord):
             return None
