@@ -32,6 +32,7 @@ from s3dest_dagster.dagster.asset_metadata import (
     partition_values_of,
     partitions_of_run,
     stream_id_of,
+    stream_of,
 )
 from s3dest_dagster.dagster.config import look_up
 from s3dest_dagster.dagster.failures import as_dagster_failures
