@@ -9,7 +9,7 @@ import dagster as dg
 import pytest
 from scripted_source import ScriptedSource
 
-from s3dest_dagster import build_stream_assets, sharded_stream_asset
+from s3dest_dagster import StreamRunConfig, build_stream_assets, connector_assets, sharded_stream_asset
 
 APPEND = {"users": "append", "orders": "append"}
 SCHEMA = {"type": "object", "properties": {"id": {"type": "integer"}}}
@@ -151,6 +151,74 @@ class TestOneRunOfAConnector:
     def test_an_unknown_stream_is_refused(self, lake, scripted):
         message = failure(run(lake, read(scripted, 1), full_refresh=True, streams=["user"]))
         assert "The streams are: orders, users." in message
+
+
+class Region(dg.Config):
+    region: str = "eu"
+
+
+class RegionOfRun(StreamRunConfig):
+    region: str = "eu"
+
+
+class TestABodyAroundOneRunOfAConnector:
+    @pytest.fixture
+    def begun(self) -> list[Any]:
+        """What the bodies note when they begin."""
+        return []
+
+    @pytest.fixture
+    def sync(self, scripted):
+        """Decorates a body with the assets of the connector."""
+        read(scripted, 1)
+        return connector_assets(source=scripted.source(), catalog=scripted.catalog, streams=APPEND)
+
+    @pytest.fixture
+    def plain(self, sync, begun) -> dg.AssetsDefinition:
+        """Assets whose body has no config."""
+
+        @sync
+        def plain(context: dg.AssetExecutionContext, run):
+            begun.append("plain")
+            yield from run(context)
+
+        return plain
+
+    @pytest.mark.parametrize("by", ["config", "tags"])
+    def test_a_plan_shows_each_selected_stream_and_does_not_run_the_body(self, lake, scripted, plain, begun, by):
+        given: dict[str, Any] = {"run_config": {"ops": {"plain": {"config": {"plan": True}}}}}
+        result = lake.materialize(plain, **(given if by == "config" else {"tags": {"s3dest/plan": "true"}}))
+        shown = [event.asset_key.path for event in result.get_asset_observation_events()]
+        assert (shown, result.get_asset_materialization_events()) == ([["users"], ["orders"]], [])
+        assert (begun, scripted.calls("read"), lake.all_keys()) == ([], [], [])
+
+    def test_the_settings_hold_for_what_the_body_lands(self, lake, plain):
+        for settings in ({}, {"full_refresh": True, "streams": ["users"]}):
+            lake.materialize(plain, run_config={"ops": {"plain": {"config": settings}}})
+        assert (lake.ids("users/"), lake.ids("orders/")) == ([1], [1, 1])
+
+    def test_a_body_with_its_own_config_takes_the_settings_as_tags_only(self, lake, sync, begun):
+        @sync
+        def own(context: dg.AssetExecutionContext, config: Region, run):
+            begun.append(config.region)
+            yield from run(context)
+
+        for region, tags in (("us", {}), ("it", {"s3dest/full_refresh": "true"})):
+            lake.materialize(own, run_config={"ops": {"own": {"config": {"region": region}}}}, tags=tags)
+        assert (begun, lake.ids("users/"), lake.ids("orders/")) == (["us", "it"], [1], [1])
+        with pytest.raises(dg.DagsterInvalidConfigError, match="full_refresh"):
+            lake.materialize(own, run_config={"ops": {"own": {"config": {"full_refresh": True}}}})
+
+    def test_a_body_reads_a_config_that_is_derived_from_the_settings(self, lake, sync, begun):
+        @sync
+        def derived(context: dg.AssetExecutionContext, config: RegionOfRun, run):
+            begun.append((config.region, config.full_refresh))
+            yield from run(context)
+
+        for settings in ({}, {"region": "us", "full_refresh": True}):
+            lake.materialize(derived, run_config={"ops": {"derived": {"config": settings}}})
+        assert begun == [("eu", False), ("us", True)]
+        assert (lake.ids("users/"), lake.ids("orders/")) == ([1], [1])
 
 
 class TestShards:

@@ -359,7 +359,7 @@ class Model(pydantic.BaseModel):
 @pytest.mark.parametrize(
     ("schema", "reason"),
     [
-        ({"id": "integer"}, "names 'id' where the words of JSON Schema stand"),
+        ({"id": "integer"}, "names 'id' where JSON Schema has its keywords"),
         ({"id": {"type": "integer"}}, "names 'id' where"),
         ({"id": int}, "names 'id' where"),
         ({"fields": [{"name": "id", "type": "int"}]}, "names 'fields' where"),
