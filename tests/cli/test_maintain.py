@@ -97,7 +97,7 @@ def test_verify_reports_foreign_objects_without_failing(lake):
         lake.server.client().put_object(Bucket=lake.bucket, Key=f"data_output_path/public/users/{name}", Body=b"{}")
     answer = lake.run("verify", "--config", config)
     assert answer.returncode == 0
-    assert "✓ public.users: 2 objects, 2 rows, 1 foreign object beside them" in answer.stdout.splitlines()
+    assert "✓ public.users: 2 objects, 2 rows, 1 foreign object next to them" in answer.stdout.splitlines()
 
 
 def test_verify_reads_the_content_on_request(any_lake):
