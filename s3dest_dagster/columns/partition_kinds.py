@@ -58,7 +58,7 @@ def typed_fields(rule: PartitionRule, record: Record, stream: str) -> tuple[Type
 
 
 def _words(kind: Kind) -> str:
-    """The type for messages. A number that is landed as its text is no text to whoever reads them."""
+    """The type for messages. Readers of a message expect a number where its text is landed."""
     return "number with any number of digits" if kind == DECIMAL_TEXT else kind.words()
 
 

@@ -241,7 +241,7 @@ class Upload:
     def _begun_at_server(self, bucket: Bucket) -> str:
         """The id of the upload, which the first call begins at the server."""
         with self._lock:
-            # Whoever aborts takes the lock after the cancellation, so that no upload begins unseen after that.
+            # An abort takes the lock after the cancellation, so that no upload begins unseen after that.
             if self._cancelled.is_set():
                 raise CancelledError
             if self._upload_id is None:

@@ -2,7 +2,7 @@
 
     python landing_job.py append|shards
 
-Its bucket stands in the environment, and so does `KILL_AFTER`, the number of rows after which it is killed.
+Environment variables give its bucket and `KILL_AFTER`, the number of rows after which it is killed.
 """
 
 from __future__ import annotations

@@ -20,6 +20,7 @@ from s3dest_dagster.sources.sql.session import (
     Session,
     driver_errors,
     imported_driver,
+    read_batches,
     refuse_repeated_columns,
     refuse_unknown_types,
 )
@@ -56,13 +57,7 @@ class _ConnectorxSession:
     def chunks(self, statement: str, columns: QueryColumns) -> Chunks:
         with driver_errors(self._address, "executing the query"):
             reader = self._reader(statement)
-        with closing(reader):
-            while True:
-                with driver_errors(self._address, "reading rows"):
-                    batch = next(reader, None)
-                if batch is None:
-                    return
-                yield batch
+        yield from read_batches(reader, self._address)
 
     def row(self, statement: str) -> tuple[Any, ...] | None:
         with driver_errors(self._address, "executing a query"), closing(self._reader(statement)) as reader:

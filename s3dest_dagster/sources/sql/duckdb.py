@@ -19,6 +19,7 @@ from s3dest_dagster.sources.sql.session import (
     Session,
     driver_errors,
     imported_driver,
+    read_batches,
     refuse_infinite_moments,
     refuse_repeated_columns,
     refuse_unknown_types,
@@ -71,12 +72,8 @@ class _DuckDbSession:
     def chunks(self, statement: str, columns: QueryColumns) -> Chunks:
         with driver_errors(self._address, "executing the query"):
             reader = self._reader(statement)
-        with closing(reader):
-            while True:
-                with driver_errors(self._address, "reading rows"):
-                    batch = next(reader, None)
-                if batch is None:
-                    return
+        with closing(read_batches(reader, self._address)) as batches:
+            for batch in batches:
                 refuse_infinite_moments(batch, _is_infinite)
                 yield batch
 

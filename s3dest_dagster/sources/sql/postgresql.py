@@ -23,6 +23,7 @@ from s3dest_dagster.sources.sql.session import (
     Session,
     driver_errors,
     imported_driver,
+    read_batches,
     refuse_infinite_moments,
     refuse_repeated_columns,
     refuse_unknown_types,
@@ -89,12 +90,8 @@ class _PostgresSession:
             with driver_errors(self._address, "executing the query"):
                 cursor.execute(statement)
                 reader = cursor.fetch_record_batch()
-            with closing(reader):
-                while True:
-                    with driver_errors(self._address, "reading rows"):
-                        batch = next(reader, None)
-                    if batch is None:
-                        return
+            with closing(read_batches(reader, self._address)) as batches:
+                for batch in batches:
                     yield _exact(batch, columns.schema)
 
     def row(self, statement: str) -> tuple[Any, ...] | None:

@@ -6,7 +6,7 @@ Must not know: which rows are read, streams.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, ClassVar, Protocol, TypeAlias
@@ -116,6 +116,17 @@ def driver_errors(address: DatabaseAddress, doing: str) -> Iterator[None]:
     if message is not None:
         reason = address.mask(message.partition("\n\nQuery was:")[0].strip())
         raise SourceError(f"The database {address} failed while {doing}: {reason}") from None
+
+
+def read_batches(reader: pa.RecordBatchReader, address: DatabaseAddress) -> Generator[pa.RecordBatch, None, None]:
+    """Yields the batches of a driver's reader, and closes it at the end. Raises SourceError without secrets."""
+    with closing(reader):
+        while True:
+            with driver_errors(address, "reading rows"):
+                batch = next(reader, None)
+            if batch is None:
+                return
+            yield batch
 
 
 # ---------------------------------------------------------------------- values that a driver cannot hold

@@ -147,7 +147,7 @@ class SqlSource:
         """The read of an append, which continues after the last value of `cursor` that its stream has published.
 
         Return it from the function of a `stream_asset` with `sync_mode="append"`. Its name and namespace are the
-        stream's, and stand in the state.
+        stream's, and the state has them.
 
         Raises SettingsError if the source has no cursor.
         """
