@@ -43,8 +43,9 @@ def test_lines_of_100_mb_take_less_memory_than_their_total_size(lake):
 
 
 def test_a_line_that_never_ends_is_refused_at_the_limit(lake):
-    """Its pieces may take twice their size, because a busy machine reads less at a time than there is room for."""
+    """Its pieces may take three times their size, because a busy machine reads less at a time than there is room for.
+    The whole line would be 500 MB."""
     code, peak = fed(lake, 1, 500, ended=False)
     assert code == 1
-    assert peak < 2 * 128 + 230
+    assert peak < 3 * 128 + 230
     assert lake.all_keys() == []

@@ -15,6 +15,7 @@ from typing import Any
 import dagster as dg
 import pytest
 import yaml
+from dagster._core.definitions.definitions_load_context import DefinitionsLoadContext
 from dagster._core.storage.defs_state.base import set_defs_state_storage
 from dagster.components.component_scaffolding import scaffold_object
 from dagster.components.core.component_tree import ComponentTree, ComponentTreeException
@@ -215,6 +216,11 @@ class TestConnectors:
 
 
 class TestDiscovery:
+    @pytest.fixture(autouse=True)
+    def no_earlier_load(self, monkeypatch) -> None:
+        """Another test of this process may have left the context of its own load, with the states known then."""
+        monkeypatch.setattr(DefinitionsLoadContext, "_instance", None)
+
     @pytest.fixture
     def refreshed(self, folder, project, connector, monkeypatch) -> Callable[..., Component]:
         """A component without a catalog, after its state has been refreshed `times` times."""
