@@ -32,7 +32,7 @@ from land_and_read import (
 from process_pool import PROCESSES
 from servers import S3Server
 
-from s3dest_dagster.batch import ArrowBatch, JsonBatch, State
+from s3dest_dagster.batch import ArrowBatch, JsonBatch, State, StreamBatch
 from s3dest_dagster.errors import CommitError, SettingsError, SourceError
 from s3dest_dagster.ingest.landing import land
 from s3dest_dagster.ingest.receipt import Receipt
@@ -117,6 +117,25 @@ def kill_after_an_upload(connection: S3Connection, bucket: str) -> Iterator[Any]
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+class ReadByBoth(StreamBatch):
+    """An item whose process goes on as soon as another process has received such an item, too."""
+
+    def __init__(self, item: StreamBatch, folder: Path) -> None:
+        super().__init__(item.stream, item.batch)
+        object.__setattr__(self, "folder", folder)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return received_by_both, (self.folder, self.stream, self.batch)
+
+
+def received_by_both(folder: Path, *item: Any) -> StreamBatch:
+    (folder / str(os.getpid())).touch()
+    deadline = time.monotonic() + WAIT_S
+    while len(list(folder.iterdir())) < 2 and time.monotonic() < deadline:
+        time.sleep(0.005)
+    return StreamBatch(*item)
+
+
 # ---------------------------------------------------------------------- what lands
 
 
@@ -143,7 +162,7 @@ def test_dicts_and_tables_are_read_by_the_process_that_calls(moto_s3: S3Server) 
     assert lake.ids == list(range(11, 19))
 
 
-def test_messages_are_divided_and_their_bad_lines_are_kept(moto_s3: S3Server) -> None:
+def test_messages_are_divided_and_their_bad_lines_are_kept(moto_s3: S3Server, tmp_path: Path) -> None:
     lake = Lake(moto_s3, on_bad_record="quarantine")
     lines = [
         _message({"record": {"stream": "users", "namespace": "public", "data": each, "emitted_at": 1}})
@@ -152,8 +171,9 @@ def test_messages_are_divided_and_their_bad_lines_are_kept(moto_s3: S3Server) ->
     lines.append(status("users", "COMPLETE").strip().encode())
     lines.insert(9_000, b'{"type":"RECORD","record":{"stream":"users","namespace":"public","data":{"id":}}}')
     items = read_messages(io.BytesIO(b"\n".join(lines) + b"\n"), [stream().id])
-    receipt = lake.land(items)
+    receipt = lake.land(ReadByBoth(each, tmp_path) if isinstance(each, StreamBatch) else each for each in items)
     assert (receipt.rows, receipt.counts.read, receipt.counts.quarantined) == (20_000, 20_001, 1)
+    assert len(receipt.objects) == 2
     assert lake.ids == list(range(1, 20_001))
 
 
