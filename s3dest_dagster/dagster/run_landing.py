@@ -1,6 +1,6 @@
 """Reports what a step lands to its run: the sync's id, log lines, metadata, data versions, events.
 
-The IO manager (`outputs`) and one run of a connector (`multi_asset`) both report here. Must not know: where records
+The IO manager (`outputs`) and one run of a connector (`source_run`) both report here. Must not know: where records
 come from.
 """
 
