@@ -10,7 +10,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -179,11 +179,13 @@ class Lake:
         environment = {**_environment(), "TERM": "xterm-256color"}
         return self._warm_start.start(arguments, environment, self.folder, files)
 
-    def start_alone(self, *arguments: str, closed: int | None = None) -> subprocess.Popen[bytes]:
+    def start_alone(
+        self, *arguments: str, closed: int | None = None, starter: Sequence[str] = ()
+    ) -> subprocess.Popen[bytes]:
         """Starts the command in a process that has imported nothing else, perhaps without the standard stream with the
-        number `closed`."""
+        number `closed`, or through another command, `starter`."""
         pipes: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
-        command = [sys.executable, "-m", "s3dest_dagster.cli", *arguments]
+        command = [*starter, sys.executable, "-m", "s3dest_dagster.cli", *arguments]
         begin = partial(os.close, closed) if closed is not None else None
         return subprocess.Popen(command, **pipes, env=_environment(), preexec_fn=begin)
 
