@@ -10,9 +10,10 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+from server_variables import server_of_environment, server_variables
 from servers import S3Server
 
-from s3dest_dagster import JsonlFormat, S3Connection, S3DestinationIOManager, sharded_stream_asset
+from s3dest_dagster import JsonlFormat, S3DestinationIOManager, sharded_stream_asset
 
 SCHEMA = {"type": "object", "properties": {"id": {"type": "integer"}, "text": {"type": "string"}}}
 ROWS = 300
@@ -35,14 +36,9 @@ def events(shard: int):
 
 
 def io_manager() -> S3DestinationIOManager:
-    connection = S3Connection(
-        endpoint=os.environ["ENDPOINT"],
-        access_key_id=os.environ["KEY"],
-        secret_access_key=os.environ["SECRET"],
-        region="us-east-1",
-    )
+    connection, bucket = server_of_environment()
     return S3DestinationIOManager(
-        s3_bucket_name=os.environ["BUCKET"],
+        s3_bucket_name=bucket,
         s3=connection,
         object_size_mb=0.05,
         format=JsonlFormat(compression="No Compression"),  # type: ignore[arg-type]
@@ -76,10 +72,7 @@ def set_environment(
     """Sets the environment of the job. `fault` is "error" or "kill"."""
     (folder / "attempts").mkdir()
     variables = {
-        "ENDPOINT": server.endpoint,
-        "KEY": server.access_key_id,
-        "SECRET": server.secret_access_key,
-        "BUCKET": bucket,
+        **server_variables(server, bucket),
         "ATTEMPTS": str(folder / "attempts"),
         "FAULT": fault,
     }

@@ -15,10 +15,10 @@ from contextlib import contextmanager
 from typing import Any
 
 import dagster as dg
+from server_variables import server_of_environment
 
 from s3dest_dagster import (
     ParquetFormat,
-    S3Connection,
     S3DestinationIOManager,
     SqlSource,
     sharded_stream_asset,
@@ -63,14 +63,9 @@ def sharded() -> dg.AssetsDefinition:
 
 
 def io_manager() -> S3DestinationIOManager:
-    connection = S3Connection(
-        endpoint=os.environ["ENDPOINT"],
-        access_key_id=os.environ["KEY"],
-        secret_access_key=os.environ["SECRET"],
-        region="us-east-1",
-    )
+    connection, bucket = server_of_environment()
     return S3DestinationIOManager(
-        s3_bucket_name=os.environ["BUCKET"],
+        s3_bucket_name=bucket,
         s3=connection,
         format=ParquetFormat(),
         checkpoint_mb=float(os.environ.get("CHECKPOINT_MB", "2")),

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from server_variables import server_variables
 from servers import S3Server
 
 pytestmark = [pytest.mark.sql, pytest.mark.timeout(900)]
@@ -45,10 +46,8 @@ def test_a_killed_read_goes_on_and_every_row_lands_once(postgresql, moto_s3, kin
     environment = {
         **os.environ,
         "SHOP_DATABASE": uri,
-        "BUCKET": bucket,
-        "ENDPOINT": moto_s3.endpoint,
-        "KEY": moto_s3.access_key_id,
-        "SECRET": moto_s3.secret_access_key,
+        **server_variables(moto_s3, bucket),
+        "PYTHONPATH": str(JOB.parents[1]),
         "CHECKPOINT_MB": str(CHECKPOINT_MB),
     }
     command = [sys.executable, str(JOB), kind]

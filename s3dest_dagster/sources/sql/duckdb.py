@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from functools import partial
 from typing import Any, ClassVar
 
 import pyarrow as pa
@@ -23,6 +24,7 @@ from s3dest_dagster.sources.sql.session import (
     refuse_infinite_moments,
     refuse_repeated_columns,
     refuse_unknown_types,
+    transaction,
 )
 from s3dest_dagster.sources.sql.statements import ALIAS, quoted_name, select
 
@@ -38,14 +40,15 @@ _INFINITE = {"date": 2**31 - 1, "timestamp": 2**63 - 1}
 def connected(address: DatabaseAddress) -> Iterator[Session]:
     """A session in a transaction that sees one snapshot. The file is opened for reading only."""
     driver = imported_driver("duckdb", "duckdb", address)
-    with driver_errors(address, "connecting"):
-        path = address.path
-        connection = driver.connect(path or ":memory:", read_only=bool(path), config=address.options)
-    with closing(connection):
-        with driver_errors(address, "beginning a transaction"):
-            connection.execute("set arrow_lossless_conversion = true").fetchall()
-            connection.execute("begin transaction").fetchall()
+    path = address.path
+    connect = partial(driver.connect, path or ":memory:", read_only=bool(path), config=address.options)
+    with transaction(address, connect, _begin) as connection:
         yield _DuckDbSession(address, connection)
+
+
+def _begin(connection: Any) -> None:
+    connection.execute("set arrow_lossless_conversion = true").fetchall()
+    connection.execute("begin transaction").fetchall()
 
 
 class _DuckDbSession:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from functools import partial
 from typing import Any, ClassVar
 
 import pyarrow as pa
@@ -27,6 +28,7 @@ from s3dest_dagster.sources.sql.session import (
     refuse_infinite_moments,
     refuse_repeated_columns,
     refuse_unknown_types,
+    transaction,
 )
 from s3dest_dagster.sources.sql.statements import ALIAS, quoted_name, quoted_text, select
 
@@ -52,13 +54,14 @@ _MAX_DIGITS = 76
 def connected(address: DatabaseAddress) -> Iterator[Session]:
     """A session in a transaction that reads only, and that sees one snapshot."""
     driver = imported_driver("adbc_driver_postgresql.dbapi", "adbc", address)
-    with driver_errors(address, "connecting"):
-        connection = driver.connect(address.uri, autocommit=True)
-    with closing(connection), connection.cursor() as cursor:
-        with driver_errors(address, "beginning a transaction"):
-            for setting in _SETTINGS:
-                cursor.execute(setting)
+    with transaction(address, partial(driver.connect, address.uri, autocommit=True), _begin) as connection:
         yield _PostgresSession(address, connection)
+
+
+def _begin(connection: Any) -> None:
+    with connection.cursor() as cursor:
+        for setting in _SETTINGS:
+            cursor.execute(setting)
 
 
 class _PostgresSession:

@@ -118,6 +118,22 @@ def driver_errors(address: DatabaseAddress, doing: str) -> Iterator[None]:
         raise SourceError(f"The database {address} failed while {doing}: {reason}") from None
 
 
+@contextmanager
+def transaction(address: DatabaseAddress, connect: Callable[[], Any], begin: Callable[[Any], object]) -> Iterator[Any]:
+    """A connection in which a transaction has begun, until the `with` ends. Raises SourceError without secrets.
+
+    Args:
+        connect: Returns the connection.
+        begin: Begins the transaction of a connection.
+    """
+    with driver_errors(address, "connecting"):
+        connection = connect()
+    with closing(connection):
+        with driver_errors(address, "beginning a transaction"):
+            begin(connection)
+        yield connection
+
+
 def read_batches(reader: pa.RecordBatchReader, address: DatabaseAddress) -> Generator[pa.RecordBatch, None, None]:
     """Yields the batches of a driver's reader, and closes it at the end. Raises SourceError without secrets."""
     with closing(reader):

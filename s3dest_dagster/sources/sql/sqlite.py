@@ -9,6 +9,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from functools import partial
 from os.path import abspath
 from typing import Any, ClassVar
 from urllib.parse import quote
@@ -18,7 +19,14 @@ import pyarrow as pa
 from s3dest_dagster.batch import TARGET_BATCH_BYTES
 from s3dest_dagster.errors import SettingsError
 from s3dest_dagster.sources.sql.address import DatabaseAddress
-from s3dest_dagster.sources.sql.session import Chunks, QueryColumns, Session, driver_errors, refuse_repeated_columns
+from s3dest_dagster.sources.sql.session import (
+    Chunks,
+    QueryColumns,
+    Session,
+    driver_errors,
+    refuse_repeated_columns,
+    transaction,
+)
 from s3dest_dagster.sources.sql.statements import select
 
 _FIRST_ROWS = 16
@@ -34,12 +42,9 @@ def connected(address: DatabaseAddress) -> Iterator[Session]:
     """A session in a transaction, which sees one snapshot. The file is opened for reading only."""
     if not address.path:
         raise SettingsError("The uri of a SQLite database names its file: sqlite:///shop.db.", setting="uri")
-    with driver_errors(address, "connecting"):
-        uri = f"file:{quote(abspath(address.path))}?mode=ro"
-        connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
-    with closing(connection):
-        with driver_errors(address, "beginning a transaction"):
-            connection.execute("begin")
+    uri = f"file:{quote(abspath(address.path))}?mode=ro"
+    connect = partial(sqlite3.connect, uri, uri=True, isolation_level=None, check_same_thread=False)
+    with transaction(address, connect, lambda connection: connection.execute("begin")) as connection:
         yield _SqliteSession(address, connection)
 
 
