@@ -184,7 +184,18 @@ class StreamStatus:
     status: str
 
 
-SourceItem = StreamBatch | BadRecord | State | StreamStatus
+@dataclass(frozen=True, slots=True)
+class StreamEstimate:
+    """A TRACE message with the number of records that the source expects to read of a stream."""
+
+    stream: StreamId
+    rows: int
+
+
+StreamNotice = StreamStatus | StreamEstimate
+"""What a source tells about a stream besides its data."""
+
+SourceItem = StreamBatch | BadRecord | State | StreamNotice
 
 
 @dataclass(frozen=True, slots=True)

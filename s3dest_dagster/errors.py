@@ -11,6 +11,7 @@ of the built-in exception that a caller would expect, and has the location as at
     │   └── SchemaContractError            a schema differs from the stream's columns, and the contract freezes that
     ├── RecordError (ValueError)           a record cannot be landed as it is
     ├── SourceError (RuntimeError)         the source failed, died, or broke the protocol
+    │   └── ConnectorError                 the connector itself reported what failed
     ├── StorageError (OSError)             S3 refused or failed
     │   ├── AccessDeniedError (PermissionError)
     │   ├── CredentialsError (PermissionError)
@@ -34,6 +35,7 @@ library.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from difflib import get_close_matches
 
 from s3dest_dagster.printable import printable_lines
@@ -104,6 +106,48 @@ class RecordError(S3DestError, ValueError):
 
 class SourceError(S3DestError, RuntimeError):
     """The source failed, died, or broke the protocol."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReportedError:
+    """An error as a connector reported it, in a TRACE message. No secret of the config is in it."""
+
+    message: str
+    """What the connector says to its users."""
+    failure_type: str | None = None
+    """Whose fault it is: `config_error`, `transient_error` or `system_error`."""
+    internal_message: str | None = None
+    """What the connector says to its developers."""
+    stack_trace: str | None = None
+    """Where in the connector it happened: the last 8,000 characters."""
+    stream: str | None = None
+    """The stream that could not be read; None if it concerns all."""
+
+
+class ConnectorError(SourceError):
+    """The connector itself reported what failed.
+
+    Args:
+        reported: The errors that it reported, the first one first, at most 20 of them. Each has the attributes
+            `message`, `failure_type` (`config_error`, `transient_error` or `system_error`), `internal_message`,
+            `stack_trace` and `stream`, as far as the connector gave them, and no secret of the config.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        reported: tuple[ReportedError, ...] = (),
+        stream: str | None = None,
+        setting: str | None = None,
+    ) -> None:
+        super().__init__(message, stream=stream, setting=setting)
+        self.reported = reported
+
+    @property
+    def is_config_error(self) -> bool:
+        """Whether only the connector's config is wrong, so that a retry would fail in the same way."""
+        return bool(self.reported) and all(error.failure_type == "config_error" for error in self.reported)
 
 
 class StorageError(S3DestError, OSError):

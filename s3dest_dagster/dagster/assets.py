@@ -46,7 +46,7 @@ from s3dest_dagster.printable import printable_lines
 from s3dest_dagster.settings.schema_contract import SchemaContract
 from s3dest_dagster.settings.stream_settings import STREAM_SETTINGS, FieldSelection, OnDeselected, StreamSettings
 from s3dest_dagster.sources import Log, OverSlices, Slice
-from s3dest_dagster.sources.airbyte.messages import LOG_LEVELS
+from s3dest_dagster.sources.airbyte.source_report import LOG_LEVELS
 from s3dest_dagster.stream import Stream, SyncMode
 
 AssetFunction = Callable[..., Any]

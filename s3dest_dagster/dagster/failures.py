@@ -14,6 +14,7 @@ from s3dest_dagster.errors import (
     AccessDeniedError,
     BucketNotFoundError,
     CommitError,
+    ConnectorError,
     CredentialsError,
     EndpointUnreachableError,
     KeyCollisionError,
@@ -40,6 +41,7 @@ _NEXT_STEPS: Mapping[type[S3DestError], str] = {
     MissingExtraError: "Install the extra where the run is executed; a retry would miss it again.",
     SchemaError: "Correct the stream's JSON schema and reload the definitions; a retry would meet it again.",
     RecordError: 'Correct the source, or keep such records: on_bad_record="quarantine", on_type_mismatch="overflow".',
+    ConnectorError: "Read what the connector reported. What was landed before is untouched: retry.",
     SourceError: "Look at the source's own lines in this run's log. What was landed before is untouched: retry.",
     AccessDeniedError: "Add the action to the identity's policy. `s3dest check` names all that are missing.",
     CredentialsError: "Correct the credentials. `s3dest check` tells whose are used.",
@@ -54,13 +56,14 @@ _NEXT_STEPS: Mapping[type[S3DestError], str] = {
     CommitError: "Retry. `s3dest verify` tells what is published.",
 }
 """What to do about each kind of error. The entry of the closest base class applies."""
+_CONFIG_STEP = "Correct the connector's config, or what it names at the source; a retry would meet it again."
 
 
 @contextmanager
 def as_dagster_failures() -> Iterator[None]:
     """Turns the library's errors into `dg.Failure`, with the message as the description. Other errors pass unchanged.
 
-    A retry policy applies, unless the settings are wrong.
+    A retry policy applies, unless the settings or the connector's config are wrong.
     """
     try:
         yield
@@ -84,9 +87,29 @@ def failure(error: S3DestError) -> dg.Failure:
     details = {name: printable(value) for name in _DETAILS if (value := getattr(error, name)) is not None}
     return dg.Failure(
         description=_with_name(printable(error.stream or ""), error.message, printable(error.stream or "")),
-        metadata={"error": type(error).__name__, **details, "next_step": _next_step(error)},
-        allow_retries=not isinstance(error, _NOT_RETRIED),
+        metadata={"error": type(error).__name__, **details, **_reported(error), "next_step": _next_step(error)},
+        allow_retries=_is_retried(error),
     )
+
+
+def _is_retried(error: S3DestError) -> bool:
+    if isinstance(error, ConnectorError):
+        return not error.is_config_error
+    return not isinstance(error, _NOT_RETRIED)
+
+
+def _reported(error: S3DestError) -> dict[str, str]:
+    """The first error that a connector reported, part by part."""
+    if not isinstance(error, ConnectorError) or not error.reported:
+        return {}
+    first = error.reported[0]
+    parts = {
+        "failure_type": first.failure_type,
+        "connector_message": first.message,
+        "internal_message": first.internal_message,
+        "stack_trace": first.stack_trace,
+    }
+    return {name: text for name, text in parts.items() if text}
 
 
 def _with_name(stream: str, message: str, name: str) -> str:
@@ -95,13 +118,15 @@ def _with_name(stream: str, message: str, name: str) -> str:
 
 
 def _next_step(error: S3DestError) -> str:
+    if isinstance(error, ConnectorError) and error.is_config_error:
+        return _CONFIG_STEP
     return next((_NEXT_STEPS[kind] for kind in type(error).__mro__ if kind in _NEXT_STEPS), "Retry.")
 
 
 def failure_of_streams(errors: Mapping[Scope, S3DestError], landed: int) -> dg.Failure:
     """The failure of a run in which some streams failed.
 
-    A retry policy applies, unless the settings are wrong for every stream that failed.
+    A retry policy applies, unless the settings or the connector's config are wrong for every stream that failed.
 
     Args:
         errors: The error of each scope that failed.
@@ -123,5 +148,5 @@ def failure_of_streams(errors: Mapping[Scope, S3DestError], landed: int) -> dg.F
     return dg.Failure(
         description=description,
         metadata={**metadata, "failed_streams": messages},
-        allow_retries=not all(isinstance(error, _NOT_RETRIED) for error in errors.values()),
+        allow_retries=any(map(_is_retried, errors.values())),
     )

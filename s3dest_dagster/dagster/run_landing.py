@@ -337,7 +337,7 @@ class ProgressLines:
 
     def _line(self, sample: Sample) -> str:
         parts = [
-            amount(sample.total.rows, "record"),
+            amount(sample.total.rows, "record") + _expected(sample.total),
             amount(sample.total.objects, "object"),
             size(sample.total.bytes),
             f"{sample.rows_per_s:,.0f} records/s",
@@ -346,6 +346,11 @@ class ProgressLines:
         if sample.memory is not None:
             parts.append(f"memory {sample.memory / 1e6:,.0f} MB")
         return printable(f"{self._title}: {', '.join(parts)}")
+
+
+def _expected(progress: Progress) -> str:
+    """What is expected of the source, for a line of progress. Empty if it does not say."""
+    return "" if progress.expected_rows is None else f" of about {progress.expected_rows:,}"
 
 
 def checkpoint_sentence(receipt: Receipt) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
@@ -63,6 +64,11 @@ class Intake:
         self._on_batch = on_batch
         self._on_progress = on_progress
         self._finite: list[FiniteRecord] = []
+        self._expected_rows: int | None = None
+
+    def expect(self, rows: int) -> None:
+        """Notes how many records the source expects to read, for the progress."""
+        self._expected_rows = rows
 
     def append(self, batch: Batch) -> None:
         """Passes the next records on. Raises what the writer raises."""
@@ -108,7 +114,7 @@ class Intake:
         if self._on_batch is not None:
             self._on_batch(batch)
         if self._on_progress is not None:
-            self._on_progress(self._writer.progress)
+            self._on_progress(replace(self._writer.progress, expected_rows=self._expected_rows))
 
     def _searched(self, batch: ArrowBatch) -> ArrowBatch:
         """The batch without NaN and infinite numbers, or without the rows that have some."""

@@ -30,6 +30,7 @@ from s3dest_dagster.batch import (
     SourceItem,
     State,
     StreamBatch,
+    StreamEstimate,
     StreamStatus,
 )
 from s3dest_dagster.commit.documents import new_attempt
@@ -180,6 +181,8 @@ class Landing:
             return self.advance_state(item)
         if isinstance(item, BadRecord):
             self.reject(item)
+        elif isinstance(item, StreamEstimate):
+            self._intake.expect(item.rows)
         elif not isinstance(item, StreamStatus):
             self.append_batch(item.batch if isinstance(item, StreamBatch) else item)
         return False

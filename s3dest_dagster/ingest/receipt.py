@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from s3dest_dagster.columns.kinds.record import Record
@@ -30,6 +30,8 @@ class Progress:
     """Objects begun."""
     bytes: int = 0
     """Bytes written, compressed."""
+    expected_rows: int | None = None
+    """The records that the source expects to read. None if it does not say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +87,7 @@ class StreamProgress:
             rows=sum(progress.rows for progress in of_all),
             objects=sum(progress.objects for progress in of_all),
             bytes=sum(progress.bytes for progress in of_all),
+            expected_rows=_expected_rows(of_all),
         )
         now = self._clock()
         while len(self._marks) > 1 and self._marks[1][0] <= now - self._window_s:
@@ -100,6 +103,12 @@ class StreamProgress:
             memory=self._memory(),
             seconds=now - self._begin,
         )
+
+
+def _expected_rows(streams: Collection[Progress]) -> int | None:
+    """The records that are expected of all streams together. None unless each of them is known."""
+    known = [progress.expected_rows for progress in streams if progress.expected_rows is not None]
+    return sum(known) if known and len(known) == len(streams) else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,7 +19,7 @@ from multiprocessing.process import BaseProcess
 from types import TracebackType
 from typing import Any, cast
 
-from s3dest_dagster.batch import Batch, SourceItem, StreamStatus
+from s3dest_dagster.batch import Batch, SourceItem, StreamNotice
 from s3dest_dagster.commit.publication import Clock
 from s3dest_dagster.errors import CommitError, S3DestError, SettingsError, SourceError, StorageError
 from s3dest_dagster.ingest.receipt import Receipt
@@ -103,7 +103,7 @@ def land_in_processes(
 def _items_read_here(records: Any, clock: Clock) -> Iterator[SourceItem | Batch]:
     """Yields the items that a shard is made of. Nothing is read before the first one is asked for."""
     for item in items_of(records, emitted_at=lambda: int(clock().timestamp() * 1000)):
-        if not isinstance(item, StreamStatus):
+        if not isinstance(item, StreamNotice):
             yield item
 
 

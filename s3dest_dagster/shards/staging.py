@@ -14,7 +14,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from s3dest_dagster.batch import BadRecord, Batch, SourceItem, State, StreamBatch, StreamStatus
+from s3dest_dagster.batch import BadRecord, Batch, SourceItem, State, StreamBatch, StreamNotice
 from s3dest_dagster.commit.commit_log import CommitLog
 from s3dest_dagster.commit.documents import quarantine_key, segment_name, sync_of
 from s3dest_dagster.commit.publication import Clock
@@ -201,7 +201,7 @@ class _Shard:
             )
         if isinstance(item, BadRecord):
             self._intake.reject(item)
-        elif not isinstance(item, StreamStatus):
+        elif not isinstance(item, StreamNotice):
             batch = item.batch if isinstance(item, StreamBatch) else item
             if batch.num_rows:
                 self._intake.append(batch)

@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterable
 from itertools import chain
 from typing import Any
 
-from s3dest_dagster.batch import ArrowBatch, BadRecord, Batch, JsonBatch, SourceItem, State, StreamBatch, StreamStatus
+from s3dest_dagster.batch import ArrowBatch, BadRecord, Batch, JsonBatch, SourceItem, State, StreamBatch, StreamNotice
 from s3dest_dagster.sources.python import batches_and_bad_records, is_arrow, is_single_record
 
-_ITEMS = (StreamBatch, BadRecord, State, StreamStatus, JsonBatch, ArrowBatch)
+_ITEMS = StreamBatch | BadRecord | State | StreamNotice | JsonBatch | ArrowBatch
 _NOTHING = object()
 
 

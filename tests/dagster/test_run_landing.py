@@ -76,3 +76,16 @@ def test_small_sizes_are_reported_in_bytes(lake):
         lines = [each.user_message for each in instance.all_logs(result.run_id)]
     size = len(lake.body(*lake.data_keys()))
     assert any(line.startswith(f"people: 1 row in 1 object, {size} bytes, landed in ") for line in lines)
+
+
+def test_the_progress_says_how_many_records_the_source_expects():
+    now, lines = [0.0], []
+    progress = ProgressLines("crm", lines.append, clock=lambda: now[0], memory=lambda: None)
+    now[0] = 5.0
+    progress.update(USERS, Progress(rows=1000, expected_rows=5000))
+    now[0] = 10.0
+    progress.update(ORDERS, Progress(rows=1))
+    assert [line.split(",  ")[0].split(", 0 ")[0] for line in lines] == [
+        "crm: 1,000 records of about 5,000",
+        "crm: 1,001 records",
+    ]

@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 
 from s3dest_dagster.batch import BadRecord, State, StreamBatch, StreamStatus
 from s3dest_dagster.errors import SourceError
-from s3dest_dagster.sources.airbyte.messages import MessageReader, SourceReport
+from s3dest_dagster.sources.airbyte.messages import MessageReader
 from s3dest_dagster.sources.airbyte.session import read_messages
+from s3dest_dagster.sources.airbyte.source_report import SourceReport
 from s3dest_dagster.stream import StreamId
 
 USERS = StreamId(None, "users")

@@ -24,10 +24,11 @@ from s3dest_dagster.settings.fields import refuse_variables
 from s3dest_dagster.sources import DeferredRead, Log, LookUp, OverSlices, RequestedStream, Slice
 from s3dest_dagster.sources.airbyte.catalog import Catalog
 from s3dest_dagster.sources.airbyte.config import ConfigFile, CurrentConfig, OnConfig, find_secrets
-from s3dest_dagster.sources.airbyte.messages import BUFFER_MB, log_to_logging
+from s3dest_dagster.sources.airbyte.messages import BUFFER_MB
 from s3dest_dagster.sources.airbyte.process import private_directory, run_connector, split_command
 from s3dest_dagster.sources.airbyte.protocol import STATE
 from s3dest_dagster.sources.airbyte.session import AnswerType, ConnectorSession
+from s3dest_dagster.sources.airbyte.source_report import log_to_logging
 from s3dest_dagster.sources.lines import MAX_LINE_MB, STALL_TIMEOUT_S
 from s3dest_dagster.sources.templating import PARTITION_VALUES, Values
 from s3dest_dagster.stream import Stream

@@ -1,59 +1,32 @@
-"""Airbyte messages as batches, states and statuses, and as a report on whether the source succeeded.
+"""Airbyte messages as batches, states, statuses and estimates.
 
 `MessageReader` turns blocks of lines into items. It passes every message that is neither record nor state to the
-`SourceReport`, and collects records in a `RecordBuffer`. Must not know: processes, files, what becomes of the items.
+`SourceReport` (`source_report`), and collects records in a `RecordBuffer`. Must not know: processes, files, what
+becomes of the items.
 """
 
 from __future__ import annotations
 
-import logging
 from collections import defaultdict
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
-from typing import TypeVar, cast
+from typing import cast
 
-import msgspec
 import numpy as np
 
 from s3dest_dagster.batch import TARGET_BATCH_BYTES, BadRecord, JsonBatch, SourceItem, State, StreamBatch, StreamStatus
 from s3dest_dagster.errors import SourceError
-from s3dest_dagster.printable import amount, logger
-from s3dest_dagster.sources import Log
-from s3dest_dagster.sources.airbyte.config import CurrentConfig
 from s3dest_dagster.sources.airbyte.protocol import (
-    CONTROL,
-    LOG,
-    TRACE,
     BadLine,
     Decoded,
-    ErrorTrace,
-    Message,
     RecordMessage,
     StateLine,
-    StatusTrace,
     decode_block,
     parse_state,
 )
+from s3dest_dagster.sources.airbyte.source_report import SourceReport
 from s3dest_dagster.sources.lines import count_line_breaks
-from s3dest_dagster.stream import StreamId, join_names
-
-LOG_LEVELS = {
-    "FATAL": logging.CRITICAL,
-    "ERROR": logging.ERROR,
-    "WARN": logging.WARNING,
-    "INFO": logging.INFO,
-    "DEBUG": logging.DEBUG,
-    "TRACE": logging.DEBUG,
-}
-"""The protocol's levels as Python's."""
-
-_logger = logger("sources")
-
-
-def log_to_logging(level: str, message: str) -> None:
-    """Logs to the Python logger `s3dest_dagster.sources`."""
-    _logger.log(LOG_LEVELS[level], "%s", message)
-
+from s3dest_dagster.stream import StreamId
 
 # ---------------------------------------------------------------------- records, states and statuses
 
@@ -198,11 +171,11 @@ class MessageReader:
             yield from self._receive_state(message)
         elif isinstance(message, BadLine):
             self._receive_bad_line(message)
-        elif (status := self._report.receive(message)) is not None:
-            if status.status in ("COMPLETE", "INCOMPLETE"):
-                yield from self._buffer.flush(status.stream)
+        elif (notice := self._report.receive(message)) is not None:
+            if isinstance(notice, StreamStatus) and notice.status in ("COMPLETE", "INCOMPLETE"):
+                yield from self._buffer.flush(notice.stream)
                 yield from self.bad_records()
-            yield status
+            yield notice
 
     def _receive_bad_line(self, line: BadLine) -> None:
         if line.is_cut_short:
@@ -232,144 +205,3 @@ class MessageReader:
             return
         yield from self._buffer.flush(stream)
         yield State(stream, line.state, line.text)
-
-
-# ---------------------------------------------------------------------- whether the source succeeded
-
-_MAX_QUOTED_LINES = 3
-_MAX_QUOTED_CHARACTERS = 300
-_MAX_COUNTED_ERRORS = 100
-"""The number of different errors that are counted."""
-
-_T = TypeVar("_T")
-
-
-class SourceReport:
-    """Receives and logs each message that is neither record nor state. Says at the end whether the sync failed.
-
-    Args:
-        hides_text: Whether lines that are not messages are not shown, since they may hold fields that must not land.
-    """
-
-    def __init__(
-        self,
-        log: Log,
-        streams: Collection[StreamId] = (),
-        *,
-        config: CurrentConfig | None = None,
-        hides_text: bool = False,
-    ) -> None:
-        self.log = log
-        self._hides_text = hides_text
-        self._config = config or CurrentConfig({})
-        self._streams = frozenset(streams)
-        self._errors: set[str] = set()
-        self._first_error = ""
-        self._statuses: dict[StreamId, str] = {}
-        self._text_lines: list[str] = []
-        self.has_messages = False
-        """Whether any message of the protocol has arrived."""
-        self.has_data = False
-        """Whether a record or a state has arrived. The reader sets it."""
-
-    def receive(self, message: Message) -> StreamStatus | None:
-        """Logs the message, or applies a changed config. Returns the status if the message is the status of a
-        stream."""
-        self.has_messages = True
-        if message.type == "LOG":
-            self._receive_log(message.log)
-        elif message.type == "TRACE":
-            return self._receive_trace(message.trace)
-        elif message.type == "CONTROL":
-            self._receive_control(message.control)
-        return None
-
-    def receive_text(self, line: BadLine) -> None:
-        """Logs a line that is not a message. If the sync fails, the error quotes the first few."""
-        text = line.raw.decode("utf-8", "replace")
-        if self._hides_text:
-            text = f"({amount(len(line.raw), 'byte')} that are no message, not shown: they may be a part of a record)"
-        self.log("INFO", text)
-        if len(self._text_lines) < _MAX_QUOTED_LINES:
-            self._text_lines.append(text[:_MAX_QUOTED_CHARACTERS])
-
-    def _receive_control(self, raw: msgspec.Raw) -> None:
-        control = self._decode(raw, CONTROL)
-        if control is not None and control.connectorConfig is not None:
-            self._config.change(control.connectorConfig.config, self.log)
-        elif control is not None:
-            self.log("WARN", f"The source wrote a CONTROL message of the type {control.type!r}, which is not known.")
-
-    def _receive_log(self, raw: msgspec.Raw) -> None:
-        if (entry := self._decode(raw, LOG)) is None:
-            return
-        level = entry.level.upper()
-        self.log(level if level in LOG_LEVELS else "INFO", entry.message)
-        if entry.stack_trace:
-            self.log("DEBUG", entry.stack_trace)
-
-    def _receive_trace(self, raw: msgspec.Raw) -> StreamStatus | None:
-        trace = self._decode(raw, TRACE)
-        if trace is not None and trace.error is not None:
-            self._receive_error(trace.error)
-        if trace is not None and trace.stream_status is not None:
-            return self._receive_status(trace.stream_status)
-        return None
-
-    def _receive_error(self, error: ErrorTrace) -> None:
-        text = error.message or error.internal_message or "it gave no reason"
-        if error.internal_message and error.internal_message not in text:
-            text = f"{text} ({error.internal_message})"
-        if error.stream_descriptor is not None:
-            text = f"stream {error.stream_descriptor.id}: {text}"
-        self._first_error = self._first_error or text
-        if len(self._errors) < _MAX_COUNTED_ERRORS:
-            self._errors.add(text[:_MAX_QUOTED_CHARACTERS])
-        self.log("ERROR", text)
-        if error.stack_trace:
-            self.log("DEBUG", error.stack_trace)
-
-    def _receive_status(self, status: StatusTrace) -> StreamStatus | None:
-        stream = status.stream_descriptor.id
-        if stream not in self._streams:
-            return None
-        self._statuses[stream] = status.status
-        return StreamStatus(stream, status.status)
-
-    def _decode(self, raw: msgspec.Raw, decoder: msgspec.json.Decoder[_T]) -> _T | None:
-        """Decodes the content of a message. Returns None, and logs a warning, if it does not follow the protocol."""
-        try:
-            return decoder.decode(raw)
-        except msgspec.DecodeError as error:
-            self.log("WARN", f"The source wrote a {decoder.type.__name__} that does not follow the protocol: {error}")
-            return None
-
-    def failure(self) -> str | None:
-        """The reasons why the sync failed, as sentences. None if it is complete.
-
-        A source that reports stream statuses must have reported COMPLETE for each stream. A source that wrote lines
-        that are not messages must also have written records, states or statuses.
-        """
-        sentences = [*self._error_sentences(), *self._status_sentences(), *self._text_sentences()]
-        return " ".join(sentences) or None
-
-    def _error_sentences(self) -> Iterator[str]:
-        if self._errors:
-            others = "many" if len(self._errors) == _MAX_COUNTED_ERRORS else len(self._errors) - 1
-            end = "" if self._first_error.endswith((".", "!", "?")) else "."
-            yield f"The source reported: {self._first_error}{end}{f' ({others} more in the log.)' if others else ''}"
-
-    def _status_sentences(self) -> Iterator[str]:
-        if not self._statuses:
-            return
-        complete = {stream for stream, status in self._statuses.items() if status == "COMPLETE"}
-        incomplete = {stream for stream, status in self._statuses.items() if status == "INCOMPLETE"}
-        if incomplete:
-            yield f"The source could not read these streams to their end (INCOMPLETE): {join_names(incomplete)}."
-        if missing := self._streams - complete - incomplete:
-            yield f"The source ended without reporting COMPLETE for: {join_names(missing)}."
-
-    def _text_sentences(self) -> Iterator[str]:
-        if self._text_lines and not self.has_data and not self._statuses:
-            lines = " | ".join(self._text_lines)
-            yield f"The source gave no record and no state, but wrote lines that are no Airbyte messages: {lines}"

@@ -132,6 +132,7 @@ class LogMessage(Struct):
 
 class ErrorTrace(Struct):
     message: str = ""
+    failure_type: str | None = None
     internal_message: str | None = None
     stack_trace: str | None = None
     stream_descriptor: StreamDescriptor | None = None
@@ -142,10 +143,21 @@ class StatusTrace(Struct):
     status: str
 
 
+class EstimateTrace(Struct):
+    """How much the source expects to read. `type` is STREAM, or SYNC for all streams together."""
+
+    type: str
+    name: str | None = None
+    namespace: str | None = None
+    row_estimate: int | None = None
+    byte_estimate: int | None = None
+
+
 class TraceMessage(Struct):
     type: str
     error: ErrorTrace | None = None
     stream_status: StatusTrace | None = None
+    estimate: EstimateTrace | None = None
 
 
 class ChangedConfig(Struct):

@@ -14,9 +14,10 @@ from s3dest_dagster.batch import SourceItem
 from s3dest_dagster.errors import SourceError
 from s3dest_dagster.sources import Log
 from s3dest_dagster.sources.airbyte.config import CurrentConfig
-from s3dest_dagster.sources.airbyte.messages import BUFFER_MB, MessageReader, SourceReport, log_to_logging
+from s3dest_dagster.sources.airbyte.messages import BUFFER_MB, MessageReader
 from s3dest_dagster.sources.airbyte.process import ConnectorProcess
 from s3dest_dagster.sources.airbyte.protocol import BadLine, Message, decode_block
+from s3dest_dagster.sources.airbyte.source_report import SourceReport, log_to_logging
 from s3dest_dagster.sources.lines import MAX_LINE_MB, check_stall, read_blocks
 from s3dest_dagster.stream import StreamId
 
@@ -65,7 +66,7 @@ def read_messages(
         yield from reader.read(block)
     yield from reader.flush()
     if (failure := report.failure()) is not None:
-        raise SourceError(failure)
+        raise report.error(failure)
     yield from reader.bad_records()
 
 
@@ -192,7 +193,7 @@ class ConnectorSession:
         elif not (report.has_messages or reasons):
             reasons.append(f"It ended without a single Airbyte message. {self._process.describe_end()}")
         if reasons:
-            raise self._error(" ".join(reasons))
+            raise report.error(self._text(" ".join(reasons)), mask=self._config.mask)
 
     def _with_exit(self, error: SourceError) -> SourceError:
         """The error, with the connector's exit if that explains the broken last line."""
@@ -202,9 +203,10 @@ class ConnectorSession:
         return self._error(text, stream=error.stream, setting=error.setting)
 
     def _error(self, text: str, *, stream: str | None = None, setting: str | None = None) -> SourceError:
-        return SourceError(
-            f"The source failed ({self._title}). {self._config.mask(text)}", stream=stream, setting=setting
-        )
+        return SourceError(self._text(text), stream=stream, setting=setting)
+
+    def _text(self, text: str) -> str:
+        return f"The source failed ({self._title}). {self._config.mask(text)}"
 
     def _log_masked(self, level: str, message: str) -> None:
         self._log(level, self._config.mask(message))
