@@ -63,6 +63,7 @@ def _parts() -> dict[str, Callable[[Options], Measured]]:
         server,
         shards,
         small_syncs,
+        sql,
         workers,
     )
 
@@ -71,6 +72,7 @@ def _parts() -> dict[str, Callable[[Options], Measured]]:
         "wide": ratios.wide,
         "dirty": ratios.dirty,
         "arrow": arrow.arrow,
+        "sql": sql.sql,
         "connectors": connectors.connectors,
         "engines": engines.engines,
         "profile": profiles.profile,

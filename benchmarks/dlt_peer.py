@@ -32,17 +32,28 @@ def load(messages: Path, output: Path, json: Json, file_format: str, gzip_level:
     """Runs a pipeline that leaves its files under `output`. `file_format` is dlt's name for it."""
     import dlt
 
+    set_up(gzip_level)
+    users = dlt.resource(_pages(messages, json), name="users", max_table_nesting=0)
+    pipeline_into(output).run(users, loader_file_format=file_format)
+
+
+def set_up(gzip_level: int | None) -> None:
+    """Sets the settings of dlt in this process."""
     os.environ.update(SETTINGS)
     if gzip_level is not None:
         gzip.open = partial(gzip.open, compresslevel=gzip_level)  # type: ignore[assignment]
-    pipeline = dlt.pipeline(
+
+
+def pipeline_into(output: Path) -> Any:
+    """A pipeline that leaves its files under `output`/lake/peer, one folder for each table."""
+    import dlt
+
+    return dlt.pipeline(
         "peer",
         destination=dlt.destinations.filesystem(bucket_url=(output / "lake").as_uri()),
         dataset_name="peer",
         pipelines_dir=str(output / "pipelines"),
     )
-    users = dlt.resource(_pages(messages, json), name="users", max_table_nesting=0)
-    pipeline.run(users, loader_file_format=file_format)
 
 
 def _pages(messages: Path, json: Json) -> Iterator[list[dict[str, Any]]]:

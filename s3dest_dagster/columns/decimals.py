@@ -11,6 +11,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
+import pyarrow as pa
+import pyarrow.types as pt
+
 from s3dest_dagster.batch import Batch, JsonBatch
 from s3dest_dagster.columns.arrow_json_texts import texts_of_column
 from s3dest_dagster.columns.binary_columns import QUOTE, as_list, as_object, as_text
@@ -136,10 +139,29 @@ def grown(record: Record, batch: Batch) -> Record:
     """
     if not may_grow(record):
         return record
-    raws = batch.raws if isinstance(batch, JsonBatch) else texts_of_column(batch.data.to_struct_array())
+    if isinstance(batch, JsonBatch):
+        raws = batch.raws
+    else:
+        # Texts of the other columns would cost more than all else that is done to their batch.
+        unsure = _columns_with_unsure_decimals(record, batch.data.schema)
+        raws = texts_of_column(batch.data.select(unsure).to_struct_array()) if unsure else ()
     kind = _grown(record, [bytes(raw) for raw in raws])
     assert isinstance(kind, Record)
     return kind
+
+
+def _columns_with_unsure_decimals(record: Record, schema: pa.Schema) -> list[int]:
+    """The positions of columns with decimals that may grow, except for those whose own type has no more digits."""
+    growing = {field.source: field.kind for field in record.fields if may_grow(field.kind)}
+    unsure = (each.name in growing and not _holds(growing[each.name], each.type) for each in schema)
+    return [position for position, is_unsure in enumerate(unsure) if is_unsure]
+
+
+def _holds(kind: Kind, type_: pa.DataType) -> bool:
+    """Whether the kind is a decimal that holds every value of an Arrow decimal."""
+    if not (isinstance(kind, Decimal) and kind.integer_digits is not None and pt.is_decimal(type_)):
+        return False
+    return bool(0 <= type_.scale <= kind.scale and type_.precision - type_.scale <= kind.integer_digits)
 
 
 def may_grow(kind: Kind) -> bool:

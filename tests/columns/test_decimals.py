@@ -1,6 +1,7 @@
 """Decimals: their declarations, their values in Avro and Parquet, and their digits, which grow."""
 
 import json
+from dataclasses import replace
 from decimal import Context, Decimal
 from io import BytesIO
 from typing import Any
@@ -315,6 +316,24 @@ def test_digits_only_grow_and_only_for_numbers_that_do_not_fit() -> None:
     assert grown(first, json_batch("2.5", "3.000")).fields[0].kind == money(1, 2)
     assert grown(first, json_batch("12345678901234567.8")).fields[0].kind == money(17, 2)
     assert grown(record_type(schema(fixed(3, 2)), "s", None), json_batch("12345.678")).fields[0].kind == money(1, 2)
+
+
+@st.composite
+def columns_of_decimals(draw: st.DrawFn) -> pa.Array:
+    scale = draw(st.integers(0, 6))
+    precision = draw(st.integers(max(scale, 1), 9))
+    unscaled = st.integers(1 - 10**precision, 10**precision - 1)
+    values = [Decimal(each).scaleb(-scale) for each in draw(st.lists(unscaled, max_size=5))]
+    return pa.array([*values, None], pa.decimal128(precision, scale))
+
+
+@given(columns_of_decimals(), st.integers(1, 5), st.integers(0, 4))
+def test_columns_add_the_digits_that_their_texts_add(column: pa.Array, integers: int, scale: int) -> None:
+    record = record_type(schema(fixed(integers + scale, scale)), "s", None)
+    growing = record.with_kinds([replace(money(integers, scale), grows=True)])
+    texts = ["null" if each is None else f"{each:f}" for each in column.to_pylist()]
+    found = grown(growing, arrow_batch(column))
+    assert found == grown(growing, json_batch(*texts))
 
 
 def test_more_than_38_digits_are_text() -> None:

@@ -1,0 +1,46 @@
+"""A table of PostgreSQL as objects, by `SqlSource` and a landing: `python -m benchmarks.sql_landing TASK`, as JSON.
+
+The task has the `uri` of the database, the `table`, a `few` table that warms the process up, and the `format` (jsonl,
+csv, avro or parquet). The objects are files of a folder.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from benchmarks.contestant import measured_work
+from benchmarks.landing import NOW, destination, format_settings, sync
+from benchmarks.local_client import local_bucket
+from s3dest_dagster import SqlSource
+from s3dest_dagster.ingest.landing import land
+from s3dest_dagster.ingest.target import open_target
+from s3dest_dagster.stream import Stream
+
+_PACKAGES = ("s3dest-dagster", "adbc-driver-postgresql", "pyarrow")
+
+
+def main() -> None:
+    task = json.loads(sys.argv[1])
+    with TemporaryDirectory(prefix="s3dest-bench-") as warm, TemporaryDirectory(prefix="s3dest-bench-") as folder:
+        landed(task, task["few"], Path(warm))
+        measured = measured_work(lambda: landed(task, task["table"], Path(folder)))
+    print(json.dumps(measured | {"versions": {name: version(name) for name in _PACKAGES}}))
+
+
+def landed(task: Mapping[str, Any], table: str, folder: Path) -> Mapping[str, int]:
+    """Lands the table. Returns the rows, and the bytes of the objects."""
+    settings = destination(format_settings(task["format"]))
+    with open_target(settings, local_bucket(folder), clock=lambda: NOW, entropy=os.urandom) as target:
+        receipt = land(SqlSource(task["uri"], table=table).read(), target, Stream(name=table), sync())
+    return {"rows": receipt.rows, "bytes": receipt.bytes}
+
+
+if __name__ == "__main__":
+    main()
