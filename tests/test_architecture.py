@@ -40,6 +40,7 @@ FLOORS = {
     "engines": 11,
     "dagster": 12,
     "cli": 13,
+    "airbyte": 14,
     "definitions": 14,
     PACKAGE: 14,
 }

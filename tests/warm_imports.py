@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 
-ROOMS = ("cli", "columns", "commit", "formats", "ingest", "inspection", "settings", "sources", "storage")
+ROOMS = ("airbyte", "cli", "columns", "commit", "formats", "ingest", "inspection", "settings", "sources", "storage")
 """The rooms that a sync without Dagster needs."""
 
 

@@ -21,6 +21,10 @@ from s3dest_dagster.cli.signals import Interrupted, interruptible
 from s3dest_dagster.errors import MissingExtraError, S3DestError, SettingsError
 
 SUCCESS, FAILURE, WRONG_CALL = 0, 1, 2
+OUT_OF_MEMORY = (
+    "There is not enough memory on this machine, or for this process. Give it more, or lower memory_mb, encode_workers "
+    "or the number of streams."
+)
 _LIBRARY = "s3dest_dagster"
 
 
@@ -34,7 +38,7 @@ def run(arguments: Sequence[str]) -> int:
     """Runs one verb and returns its exit code. Errors are reported on standard error."""
     output = Output()
     try:
-        with _forward_warnings(output), interruptible() as interruption:
+        with forward_warnings(output), interruptible() as interruption:
             code = s3dest.main(
                 list(arguments), prog_name="s3dest", standalone_mode=False, obj=Session(output, interruption)
             )
@@ -52,18 +56,16 @@ def run(arguments: Sequence[str]) -> int:
         output.say_error(error)
         return FAILURE
     except Exception as error:
-        return _out_of_memory(output) if _is_out_of_memory(error) else _unexpected(output, error)
+        return _out_of_memory(output) if is_out_of_memory(error) else _unexpected(output, error)
 
 
-def _is_out_of_memory(error: Exception) -> bool:
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether the machine, or the process, has too little memory."""
     return isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
 
 
 def _out_of_memory(output: Output) -> int:
-    output.say(
-        "Error: There is not enough memory on this machine, or for this process. Give it more, or lower memory_mb, "
-        "encode_workers or the number of streams."
-    )
+    output.say(f"Error: {OUT_OF_MEMORY}")
     return FAILURE
 
 
@@ -75,7 +77,7 @@ def _unexpected(output: Output, error: Exception) -> int:
 
 
 @contextmanager
-def _forward_warnings(output: Output) -> Iterator[None]:
+def forward_warnings(output: Output) -> Iterator[None]:
     """Prints logged warnings on standard error while the block runs.
 
     Warnings of other libraries appear only with --verbose: what matters of them is raised as an error of ours.

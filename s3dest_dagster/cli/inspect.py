@@ -73,11 +73,11 @@ def check(
     Returns:
         0 if every step succeeds, else 1.
     """
-    config = _with_few_attempts(read_config(config_path, output))
+    config = with_few_attempts(read_config(config_path, output))
     selected = CatalogStreams()
     if catalog_path is not None:
         selected = read_streams(config, catalog_path, discovered_path).of_owner(owner)
-    acting_as, steps = _check_steps(config, selected, again=again)
+    acting_as, steps = check_steps(config, selected, again=again)
     example = bucket_of(config).uri(config.destination.template.example(config.destination.format.extension))
     failed = [step for step in steps if not step.ok and step.tried]
     if output.json:
@@ -93,15 +93,22 @@ def check(
     return 1 if failed else 0
 
 
-def _with_few_attempts(config: ConnectorConfig) -> ConnectorConfig:
+def with_few_attempts(config: ConnectorConfig) -> ConnectorConfig:
     """The configuration with few attempts, since a person waits for the answer; a sync retries for a minute."""
     attempts = min(config.connection.max_attempts, _CHECK_ATTEMPTS)
     return replace(config, connection=replace(config.connection, max_attempts=attempts))
 
 
-def _check_steps(
+def check_steps(
     config: ConnectorConfig, selected: CatalogStreams, *, again: bool
 ) -> tuple[Identity | None, list[CheckStep]]:
+    """The identity, and the steps of a check of a destination and of streams. No identity if none can be found.
+
+    Args:
+        config: The destination's configuration.
+        selected: The streams.
+        again: Whether to probe the server's abilities again, even if they are known.
+    """
     name = "find an identity"
     try:
         acting_as = identity(config.connection)
@@ -198,7 +205,7 @@ def plan(
     selected = read_streams(config, catalog_path, discovered_path).of_owner(owner)
     with opened_target(config, now) as target:
         planned = plan_streams(target, selected.streams, new_sync(None, now), partition=partition)
-        planned = replace(planned, without_effect=(*planned.without_effect, *selected.unknown))
+        planned = replace(planned, without_effect=(*planned.without_effect, *selected.unknown, *selected.warnings))
         if output.json:
             output.show_json(_plan_json(planned, target.bucket))
         elif (screen := output.screen) is not None:

@@ -206,8 +206,7 @@ class Output:
         """Prints the error and its notes as sentences; with --verbose, its traceback first."""
         if self.verbose:
             self.say_lines("".join(traceback.format_exception(error)).rstrip())
-        parts = [str(error), *getattr(error, "__notes__", ())]
-        self.say_lines(" ".join(["Error:", *map(_sentence, parts)]))
+        self.say_lines(f"Error: {full_text(error)}")
 
     def say_usage(self, error: click.ClickException) -> None:
         """Prints what is wrong with a call, and how to call the verb."""
@@ -254,6 +253,11 @@ class Output:
     def _print_result(self, text: str) -> None:
         with _detect_closed_output():
             print(text, flush=True)
+
+
+def full_text(error: BaseException) -> str:
+    """The text of an error and its notes, as sentences."""
+    return " ".join(map(_sentence, (str(error), *getattr(error, "__notes__", ()))))
 
 
 def _sentence(text: str) -> str:

@@ -22,10 +22,12 @@ from s3dest_dagster.errors import SettingsError, did_you_mean
 from s3dest_dagster.ingest.target import Target, open_target
 from s3dest_dagster.settings.connection import S3Connection
 from s3dest_dagster.settings.connector_config import (
+    DEDUP_KEY,
     JOB_ID_VARIABLE,
     OWN_SETTINGS_KEY,
     STREAMS_KEY,
     ConnectorConfig,
+    Dedup,
     from_connector_config,
     read_json_object,
     with_suggestion,
@@ -37,6 +39,8 @@ from s3dest_dagster.sources.airbyte.catalog import Catalog, read_catalog
 from s3dest_dagster.sources.airbyte.config import ConfigFile, CurrentConfig
 from s3dest_dagster.storage import Bucket, open_bucket
 from s3dest_dagster.stream import Scope, Stream, StreamId, Sync
+
+_MOST_NAMES = 5
 
 
 def read_config(path: str, output: Output) -> ConnectorConfig:
@@ -59,8 +63,12 @@ def read_config(path: str, output: Output) -> ConnectorConfig:
     return config
 
 
-def read_catalog_file(path: str) -> Catalog:
+def read_catalog_file(path: str, dedup: Dedup = "refuse") -> Catalog:
     """Reads a catalog: a JSON object, or the output of a connector's `discover`, log lines included.
+
+    Args:
+        path: The file.
+        dedup: See `Catalog`.
 
     Raises:
         SettingsError: The file cannot be read, holds no catalog, or its catalog has no streams.
@@ -69,11 +77,11 @@ def read_catalog_file(path: str) -> Catalog:
         raw = read_json_object(path, "catalog")
     except SettingsError as error:
         try:
-            return read_catalog(path)
+            return read_catalog(path, dedup=dedup)
         except SettingsError:
             raise error from None
     try:
-        catalog = read_catalog(raw)
+        catalog = read_catalog(raw, dedup=dedup)
         if not catalog.streams:
             raise SettingsError("The catalog has no streams.")
     except SettingsError as error:
@@ -89,6 +97,8 @@ class CatalogStreams:
     streams: tuple[Stream, ...] = ()
     unknown: tuple[str, ...] = ()
     """A sentence for each stream of the configuration that the catalog lacks."""
+    warnings: tuple[str, ...] = ()
+    """What the catalog asks for and does not get, as sentences."""
 
     def of_owner(self, owner: str | None) -> CatalogStreams:
         """The streams, which land on behalf of this owner; None changes nothing."""
@@ -110,12 +120,22 @@ def read_streams(config: ConnectorConfig, catalog_path: str, discovered_path: st
     Raises:
         SettingsError: Also if the configuration's settings of a stream are wrong for the catalog.
     """
-    catalog = read_catalog_file(catalog_path)
+    catalog = read_catalog_file(catalog_path, config.dedup)
     if discovered_path is not None:
         catalog = replace(catalog, discovered=read_catalog_file(discovered_path).raw)
     where = f"{OWN_SETTINGS_KEY}.{STREAMS_KEY} has no effect here."
     unknown = (f"{where} {sentence}" for sentence in catalog.unknown_names(config.streams).values())
-    return CatalogStreams(catalog.streams_with(config.streams), tuple(unknown))
+    return CatalogStreams(catalog.streams_with(config.streams), tuple(unknown), tuple(_duplicates(catalog)))
+
+
+def _duplicates(catalog: Catalog) -> Iterator[str]:
+    """A sentence about the streams that keep their duplicates, if there are any."""
+    if names := catalog.keeps_duplicates_of:
+        more = f" and {len(names) - _MOST_NAMES:,} more" if len(names) > _MOST_NAMES else ""
+        yield (
+            f"{OWN_SETTINGS_KEY}.{DEDUP_KEY} is 'append', so duplicates are not removed from "
+            f"{', '.join(names[:_MOST_NAMES])}{more}."
+        )
 
 
 def source_config(path: str | None) -> CurrentConfig:
@@ -334,5 +354,5 @@ def catalog_streams(config: ConnectorConfig, catalog_path: str | None) -> frozen
     if catalog_path is None:
         return None
     prefix = config.destination.stream_prefix
-    streams = read_catalog_file(catalog_path).streams
+    streams = read_catalog_file(catalog_path, config.dedup).streams
     return frozenset(stream.id.prefixed(prefix) for stream in streams)

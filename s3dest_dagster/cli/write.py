@@ -47,6 +47,7 @@ _EMPTY_INPUT = (
 )
 _MOST_COLUMNS = 5
 _RESUME_ADVICE = "Its source must begin with the state that `s3dest state show` prints."
+_AGAIN_ADVICE = "Run it again under the same --sync-id."
 
 
 def write(
@@ -67,7 +68,7 @@ def write(
         raise SettingsError("Standard input is closed; the messages of a source are expected there.")
     config = read_config(config_path, output)
     selected = read_streams(config, catalog_path, discovered_path).of_owner(owner)
-    for sentence in selected.unknown:
+    for sentence in (*selected.unknown, *selected.warnings):
         output.say(sentence)
     source = source_config(source_config_path)
     sync = new_sync(sync_id, now)
@@ -81,7 +82,7 @@ def write(
             target, selected.streams, sync, allow_empty=allow_empty, on_progress=progress, on_checkpoint=checkpoints
         ) as landings,
     ):
-        former = _former_locations(target, selected.streams, landings.new)
+        former = former_locations(target, selected.streams, landings.new)
         for stream in landings.resumed:
             output.say(f"{stream}: resumes after an earlier attempt at this sync. {_RESUME_ADVICE}")
         try:
@@ -117,7 +118,7 @@ def _land_messages(
     landings.stage()
 
 
-def _former_locations(
+def former_locations(
     target: Target, streams: Sequence[Stream], new: Collection[StreamId]
 ) -> dict[StreamId, tuple[StreamLocation, ...]]:
     """Where the streams that land for the first time may have landed before. The sync goes on if that is not known."""
@@ -140,13 +141,13 @@ def _publish(
     """Publishes the streams and passes on their states, even if a later stream fails."""
     output = session.output
     try:
-        for receipt in _publish_one_by_one(landings, session):
+        for receipt in publish_one_by_one(landings, session):
             locations = former.get(receipt.scope.stream, ())
             report(replace(receipt, left_elsewhere=(*receipt.left_elsewhere, *locations)), target.bucket, output)
             for location in () if output.json else locations:
-                output.say(_former_line(receipt.scope, location, target.bucket))
+                output.say(former_line(receipt.scope, location, target.bucket))
     except BaseException as error:
-        error.add_note(_published_so_far(landings.published, landings.unpublished))
+        error.add_note(published_so_far(landings.published, landings.unpublished))
         raise
     finally:
         for message in landings.states():
@@ -158,7 +159,7 @@ def _publish(
         )
 
 
-def _publish_one_by_one(landings: StreamLandings, session: Session) -> Iterator[Receipt]:
+def publish_one_by_one(landings: StreamLandings, session: Session) -> Iterator[Receipt]:
     """Publishes the streams, a few at a time. A signal waits until those that are under way are done."""
     receipts = landings.publish()
     while True:
@@ -169,10 +170,17 @@ def _publish_one_by_one(landings: StreamLandings, session: Session) -> Iterator[
         yield receipt
 
 
-def _published_so_far(published: Sequence[Scope], missing: Sequence[StreamId]) -> str:
+def published_so_far(published: Sequence[Scope], missing: Sequence[StreamId], advice: str = _AGAIN_ADVICE) -> str:
+    """What is published of a sync that failed.
+
+    Args:
+        published: What is published.
+        missing: The streams that are not.
+        advice: What to do about them, as a sentence.
+    """
     if not published:
         return "No stream was published."
-    left = f" Not published: {', '.join(map(str, missing))}. Run it again under the same --sync-id." if missing else ""
+    left = f" Not published: {', '.join(map(str, missing))}. {advice}" if missing else ""
     return f"Published: {', '.join(map(str, published))}.{left}"
 
 
@@ -180,10 +188,16 @@ def _published_so_far(published: Sequence[Scope], missing: Sequence[StreamId]) -
 
 
 class CheckpointLines:
-    """Prints a line for each checkpoint, and sums up what all of them published in case the sync fails."""
+    """Prints a line for each checkpoint, and sums up what all of them published in case the sync fails.
 
-    def __init__(self, output: Output) -> None:
+    Args:
+        output: Where the lines go.
+        advice: What to do after a failure, as sentences.
+    """
+
+    def __init__(self, output: Output, advice: str = f"{_AGAIN_ADVICE} {_RESUME_ADVICE}") -> None:
         self._output = output
+        self._advice = advice
         self._rows: dict[str, int] = {}
 
     def __call__(self, receipt: Receipt) -> None:
@@ -197,7 +211,7 @@ class CheckpointLines:
         if not self._rows:
             return "Nothing of this sync was published."
         published = ", ".join(f"{stream} ({amount(rows, 'row')})" for stream, rows in self._rows.items())
-        return f"Checkpoints had published: {published}. Run it again under the same --sync-id. {_RESUME_ADVICE}"
+        return f"Checkpoints had published: {published}. {self._advice}"
 
 
 def report(receipt: Receipt, bucket: Bucket, output: Output) -> None:
@@ -208,7 +222,8 @@ def report(receipt: Receipt, bucket: Bucket, output: Output) -> None:
         output.say(f"{receipt.scope}: {', '.join(_receipt_parts(receipt, bucket))}")
 
 
-def _former_line(scope: Scope, location: StreamLocation, bucket: Bucket) -> str:
+def former_line(scope: Scope, location: StreamLocation, bucket: Bucket) -> str:
+    """Where a new stream may have landed before, and what to do about it."""
     where = f"{location.stream_id} under {bucket.uri(location.bucket_path)}"
     return (
         f"{scope}: it may have landed before as {where}. If so, that stays visible until you run `s3dest retire "

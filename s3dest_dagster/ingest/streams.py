@@ -139,6 +139,11 @@ class StreamLandings:
         return tuple(self._receipts[stream].scope for stream in self._landings if stream in self._receipts)
 
     @property
+    def landed(self) -> frozenset[StreamId]:
+        """The streams whose records are published, so that their states may be passed on."""
+        return frozenset(stream for stream, receipt in self._receipts.items() if receipt.discarded is None)
+
+    @property
     def unpublished(self) -> tuple[StreamId, ...]:
         """The streams that are not published (yet)."""
         return tuple(stream for stream in self._landings if stream not in self._receipts)

@@ -11,7 +11,7 @@ import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 from s3dest_dagster.errors import SettingsError, closest_match
 from s3dest_dagster.settings.connection import S3Connection
@@ -19,6 +19,8 @@ from s3dest_dagster.settings.destination import S3Destination
 from s3dest_dagster.settings.fields import about, allowed_spelling, choices, exact_boolean, exact_integer, types_of
 from s3dest_dagster.settings.formats import FORMATS, FormatSettings, format_class
 from s3dest_dagster.settings.stream_settings import StreamSettings
+
+Dedup = Literal["refuse", "append"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +33,8 @@ class ConnectorConfig:
     """The keys that have no meaning here."""
     streams: Mapping[str, StreamSettings] = field(default_factory=dict)
     """The settings of single streams, by the streams' names ("orders" or "shop.orders")."""
+    dedup: Dedup = "refuse"
+    """What is done with a stream of a configured catalog whose duplicates should be removed."""
 
 
 CONNECTION_KEYS = {known: each.name for each in fields(S3Connection) if (known := about(each).connector)}
@@ -42,6 +46,8 @@ REQUIRED_KEYS = ("s3_bucket_name", "s3_bucket_path", "s3_bucket_region", "format
 OWN_SETTINGS_KEY = "s3dest"
 STREAMS_KEY = "streams"
 """The key of the settings of single streams, under "s3dest"."""
+DEDUP_KEY = "dedup"
+"""The key under "s3dest" that says what is done with the sync modes `append_dedup` and `overwrite_dedup`."""
 _KNOWN_KEYS = frozenset({*_DESTINATION_KEYS, *CONNECTION_KEYS, "format", OWN_SETTINGS_KEY})
 _REQUIRED_OPTIONS = frozenset({"compression.compression_type"})
 """Options that their object must have. An Avro codec without a name means no codec, as in the connector."""
@@ -89,7 +95,8 @@ def from_connector_config(config: Mapping[str, Any]) -> ConnectorConfig:
 
     Keys that the connector does not know are ignored, as in the connector, and listed in the result. Our own settings
     are under the key "s3dest", with their names in `S3Destination`, `S3Connection` or the format. Its key "streams" has
-    the settings of single streams (`StreamSettings`), by the streams' names.
+    the settings of single streams (`StreamSettings`), by the streams' names, and its key "dedup" says what is done with
+    streams whose duplicates should be removed.
 
     Raises:
         SettingsError: A setting is wrong, missing or unknown. Its message never contains a secret.
@@ -110,11 +117,15 @@ def from_connector_config(config: Mapping[str, Any]) -> ConnectorConfig:
     }
     format_settings, ignored_format = parse_format(config["format"], own.pop("format", {}), like_connector=True)
     streams = _stream_settings(own.pop(STREAMS_KEY, {}))
+    dedup = own.pop(DEDUP_KEY, "refuse")
+    if dedup not in get_args(Dedup):
+        where = f"{OWN_SETTINGS_KEY}.{DEDUP_KEY}"
+        raise SettingsError(f"{where} is {dedup!r}; use 'refuse' or 'append'.", setting=where)
     for name in list(own):
         (destination if name in _names(S3Destination) else connection)[name] = own.pop(name)
     ignored = (*sorted(map(str, config.keys() - _KNOWN_KEYS)), *ignored_format)
     return ConnectorConfig(
-        S3Destination(**destination, format=format_settings), S3Connection(**connection), tuple(ignored), streams
+        S3Destination(**destination, format=format_settings), S3Connection(**connection), tuple(ignored), streams, dedup
     )
 
 
@@ -154,7 +165,7 @@ def _own_settings(config: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(own, Mapping):
         raise SettingsError(f"{OWN_SETTINGS_KEY!r} is not an object of settings.", setting=OWN_SETTINGS_KEY)
     allowed = (_names(S3Destination) | _names(S3Connection)) - {*_DESTINATION_KEYS, *CONNECTION_KEYS.values()}
-    allowed |= {STREAMS_KEY}
+    allowed |= {STREAMS_KEY, DEDUP_KEY}
     unknown = sorted(map(str, own.keys() - allowed))
     if unknown:
         name = f"{OWN_SETTINGS_KEY}.{unknown[0]}"

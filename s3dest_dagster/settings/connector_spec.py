@@ -13,7 +13,7 @@ from typing import Any, get_args, get_origin
 
 from s3dest_dagster.keys import DEFAULT_PATH_FORMAT
 from s3dest_dagster.settings.connection import S3Connection
-from s3dest_dagster.settings.connector_config import OWN_SETTINGS_KEY, REQUIRED_KEYS, STREAMS_KEY
+from s3dest_dagster.settings.connector_config import DEDUP_KEY, OWN_SETTINGS_KEY, REQUIRED_KEYS, STREAMS_KEY, Dedup
 from s3dest_dagster.settings.destination import S3Destination
 from s3dest_dagster.settings.fields import about, choices, default_of, types_of
 from s3dest_dagster.settings.formats import FORMATS, FormatSettings
@@ -54,6 +54,7 @@ _CONNECTOR_SECRETS = frozenset({"access_key_id", "secret_access_key"})
 def connector_spec() -> dict[str, Any]:
     """The specification in the form of the Airbyte protocol (the `spec` of a SPEC message)."""
     return {
+        "documentationUrl": "https://docs.airbyte.com/integrations/destinations/s3",
         "supportsIncremental": True,
         "supportsNormalization": False,
         "supportsDBT": False,
@@ -85,6 +86,10 @@ def _connector_properties() -> dict[str, Any]:
 
 _TITLES = {"block_size_mb": "Block Size (Row Group Size) (MB)"}
 """The connector's titles that do not follow from a setting's name."""
+_IN_ORDER = frozenset({"Avro"})
+"""The formats whose options the connector numbers."""
+_WITH_EXAMPLES = frozenset({"block_size_mb", "max_padding_size_mb", "page_size_kb", "dictionary_page_size_kb"})
+"""The options whose default the connector gives as an example, too."""
 
 
 def _format(settings: type[FormatSettings]) -> dict[str, Any]:
@@ -96,6 +101,9 @@ def _format(settings: type[FormatSettings]) -> dict[str, Any]:
             properties[name] = (
                 _alternatives(settings, each, name, inner) if inner else _setting(settings, each, _title(each.name))
             )
+    for order, (name, option) in enumerate(properties.items()):
+        option |= {"order": order} if settings.format_type in _IN_ORDER else {}
+        option |= {"examples": [option["default"]]} if name in _WITH_EXAMPLES else {}
     required = ["format_type", *settings.required_in_config]
     return {"title": settings.title, "required": required, "properties": properties}
 
@@ -172,11 +180,20 @@ def _own_settings() -> dict[str, Any]:
             **_own(S3Destination, S3Connection),
             "format": format_settings,
             STREAMS_KEY: _settings_of_streams(),
+            DEDUP_KEY: _DEDUP,
         },
         "order": len(_CONNECTOR_KEYS),
     }
 
 
+_DEDUP = {
+    "title": "Dedup",
+    "type": "string",
+    "description": "What is done with streams that a configured catalog wants deduplicated, which files cannot be: "
+    "they are refused, or land with all their records, with a warning.",
+    "enum": [*get_args(Dedup)],
+    "default": "refuse",
+}
 _PATHS = {"type": "array", "items": {"type": ["string", "array"], "items": {"type": "string"}}}
 _FIELDS_FORM = {"include": _PATHS, "exclude": _PATHS, "hash": _PATHS, "mask": _PATHS}
 STREAM_FORM: dict[str, dict[str, Any]] = {

@@ -40,12 +40,16 @@ class Answer:
 
 
 class WarmStart:
-    """Runs the command in forks of one process that has already imported it."""
+    """Runs the command in forks of one process that has already imported it.
 
-    def __init__(self) -> None:
+    Args:
+        entry: The module whose `run` is the command.
+    """
+
+    def __init__(self, entry: str = "s3dest_dagster.cli.entry") -> None:
         script = Path(__file__).with_name("warm_start.py")
         self._process = subprocess.Popen(
-            [sys.executable, script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [sys.executable, script, entry], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
 
     def run(

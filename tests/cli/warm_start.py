@@ -1,20 +1,21 @@
-"""Runs `s3dest` without repeating its imports: a process that has imported everything, and has made a client for the
+"""Runs a command without repeating its imports: a process that has imported everything, and has made a client for the
 server, forks.
 
 Reads one JSON object per line: arguments, environment, the files for standard input, output and error, and perhaps the
 connection for which a client is made before the fork. Answers with the exit code, or at once with the process if the
-request says `"start"`; then `{"ended": PID}` asks for its exit code. The fork runs the entry point of the command.
+request says `"start"`; then `{"ended": PID}` asks for its exit code. The fork calls `run` of the module that the only
+argument names.
 """
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import sys
 from pathlib import Path
 from typing import Any
 
-from s3dest_dagster.cli.entry import run
 from s3dest_dagster.settings.connection import S3Connection
 from s3dest_dagster.storage import open_client
 
@@ -47,7 +48,7 @@ def _run(request: dict[str, Any]) -> int:
         os.dup2(os.open(request["files"][number], flags | os.O_CLOEXEC, 0o600), number)
     sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
     sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
-    code = run(request["arguments"])
+    code = importlib.import_module(sys.argv[1]).run(request["arguments"])
     sys.stdout.flush()
     sys.stderr.flush()
     return code

@@ -224,7 +224,7 @@ def test_every_promise_names_a_test():
 def own_settings() -> set[str]:
     """The settings that the connector does not have."""
     ours = connector_spec()["connectionSpecification"]["properties"]["s3dest"]["properties"]
-    return {*ours, *ours["format"]["properties"]} - {"format"}
+    return {*ours, *ours["format"]["properties"]} - {"format", "dedup"}
 
 
 @pytest.mark.parametrize(

@@ -322,7 +322,7 @@ def test_every_own_setting_is_known_under_s3dest_by_its_name():
     with pytest.raises(SettingsError) as refused:
         from_connector_config(config(s3dest={"colour": "red"}))
     known = str(refused.value).partition("Known are ")[2].rstrip(".").split(", ")
-    assert known == sorted({"streams"} | names - connectors)
+    assert known == sorted({"streams", "dedup"} | names - connectors)
     assert refused.value.setting == "s3dest.colour"
 
 

@@ -15,7 +15,18 @@ from s3dest_dagster.settings.fields import about
 from s3dest_dagster.settings.formats import AvroFormat, CsvFormat, JsonlFormat, ParquetFormat
 
 PUBLISHED = Path(__file__).parents[2] / "shared" / "cases" / "spec_0.6.2.json"
-COMPARED = ("type", "enum", "default", "minimum", "maximum", "order", "title", "airbyte_secret", "always_show")
+COMPARED = (
+    "type",
+    "enum",
+    "default",
+    "minimum",
+    "maximum",
+    "order",
+    "title",
+    "airbyte_secret",
+    "always_show",
+    "examples",
+)
 
 
 def properties() -> dict:
@@ -50,7 +61,7 @@ def differences(ours: object, theirs: object, where: str = "") -> list[str]:
     assert isinstance(theirs, dict)
     assert isinstance(ours, dict)
     found = [f"{where}: {word}" for word in COMPARED if word in theirs and word in ours and ours[word] != theirs[word]]
-    found += [f"{where}: {word} is missing" for word in COMPARED[:5] if word in theirs and word not in ours]
+    found += [f"{where}: {word} is missing" for word in COMPARED if word in theirs and word not in ours]
     if [each["title"] for each in ours.get("oneOf", ())] != [each["title"] for each in theirs.get("oneOf", ())]:
         return [*found, f"{where}: alternatives"]
     for left, right in zip(ours.get("oneOf", ()), theirs.get("oneOf", ()), strict=True):
@@ -81,7 +92,9 @@ def test_every_own_setting_is_in_the_specification_with_its_default():
         if each.name not in connector
     }
     found = {
-        name: setting.get("default") for name, setting in own_settings().items() if name not in ("format", "streams")
+        name: setting.get("default")
+        for name, setting in own_settings().items()
+        if name not in ("format", "streams", "dedup")
     }
     assert found == expected
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from s3dest_dagster.columns.left_out_fields import left_out_paths
 from s3dest_dagster.errors import SettingsError, did_you_mean
+from s3dest_dagster.settings.connector_config import Dedup
 from s3dest_dagster.settings.stream_settings import StreamSettings
 from s3dest_dagster.stream import Stream, StreamId, SyncMode
 
@@ -26,6 +27,8 @@ _MEMBER_TYPES: Sequence[tuple[str, str, type | UnionType, str]] = [
 ]
 """The types of a stream's members: the object that has the member, its name, its type, and the type in words."""
 _SYNC_MODES = {"overwrite": SyncMode.FULL_REFRESH, "append": SyncMode.APPEND}
+_DEDUP_MODES = {"overwrite_dedup": "overwrite", "append_dedup": "append"}
+"""The modes that remove duplicates, each with the mode that lands the same records and keeps duplicates."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,13 +37,15 @@ class Catalog:
 
     The streams of a discovered catalog are full refreshes. A configured one has a destination sync mode for each
     stream: `overwrite` is a full refresh, `append` is append. Deduplication needs a database, and is refused with
-    SettingsError.
+    SettingsError unless `dedup` says otherwise.
     """
 
     raw: Mapping[str, Any]
     discovered: Mapping[str, Any] | None = None
     """The discovered catalog from which a configured one was made, if it is known. A property that it has and the
     configured one leaves out is deselected (see `Stream.deselected`)."""
+    dedup: Dedup = "refuse"
+    """"append": a stream whose duplicates should be removed lands with all its records."""
 
     def __post_init__(self) -> None:
         seen = set()
@@ -123,7 +128,21 @@ class Catalog:
         """Whether `configure` requests only new records. False for a stream that the catalog lacks."""
         return any(_parse_stream(entry).id == stream.id and _is_incremental(entry, stream) for entry in self._entries())
 
+    @property
+    def keeps_duplicates_of(self) -> tuple[str, ...]:
+        """The streams whose duplicates should be removed, and are not."""
+        modes = ((_source_stream(each)["name"], each.get("destination_sync_mode")) for each in self._raw_entries())
+        return tuple(name for name, mode in modes if mode in _DEDUP_MODES)
+
     def _entries(self) -> Iterator[Mapping[str, Any]]:
+        """The entries, with the modes in which their streams land."""
+        for entry in self._raw_entries():
+            mode = entry.get("destination_sync_mode")
+            if self.dedup == "append" and mode in _DEDUP_MODES:
+                entry = {**entry, "destination_sync_mode": _DEDUP_MODES[mode]}
+            yield entry
+
+    def _raw_entries(self) -> Iterator[Mapping[str, Any]]:
         entries = self.raw.get("streams")
         if not isinstance(entries, list):
             raise SettingsError('This is no Airbyte catalog: it has no list "streams". Use what `discover` printed.')
@@ -138,17 +157,18 @@ CatalogFile = str | Path | Mapping[str, Any]
 """A JSON file, or its content."""
 
 
-def read_catalog(source: CatalogFile, discovered: CatalogFile | None = None) -> Catalog:
+def read_catalog(source: CatalogFile, discovered: CatalogFile | None = None, *, dedup: Dedup = "refuse") -> Catalog:
     """Reads a catalog from a JSON file or a mapping: discovered or configured, bare or inside its CATALOG message.
 
     Args:
         source: The catalog.
         discovered: The discovered catalog from which a configured one was made.
+        dedup: See `Catalog`.
 
     Raises:
         SettingsError: One of them is not a catalog.
     """
-    return Catalog(_read(source), None if discovered is None else _read(discovered))
+    return Catalog(_read(source), None if discovered is None else _read(discovered), dedup)
 
 
 def _read(source: CatalogFile) -> Mapping[str, Any]:
@@ -226,9 +246,12 @@ def _sync_mode(entry: Mapping[str, Any], name: str) -> SyncMode:
     mode = entry.get("destination_sync_mode")
     if mode in _SYNC_MODES:
         return _SYNC_MODES[mode]
-    reason = "removes duplicates, which files in a bucket cannot" if "dedup" in str(mode) else "is not known"
+    reason, cure = "is not known", ""
+    if mode in _DEDUP_MODES:
+        reason = "removes duplicates, which files in a bucket cannot"
+        cure = ', or set "dedup": "append" under "s3dest" in the configuration, which keeps the duplicates'
     raise SettingsError(
-        f"Stream {name}: the destination sync mode {mode!r} {reason}. Use 'append' or 'overwrite'.",
+        f"Stream {name}: the destination sync mode {mode!r} {reason}. Use 'append' or 'overwrite'{cure}.",
         stream=name,
         setting="destination_sync_mode",
     )

@@ -7,6 +7,7 @@ becomes of the items.
 
 from __future__ import annotations
 
+from codecs import BOM_UTF8
 from collections import defaultdict
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
@@ -105,10 +106,13 @@ class MessageReader:
         self._buffer = RecordBuffer(buffer_mb << 20)
         self._bad_records: list[BadRecord] = []
         self._lines_before = 0
+        self._has_begun = False
 
     def read(self, block: bytes) -> Iterator[SourceItem]:
         """Yields the items of the block. Bad records after its last state or status come with the next block."""
         yield from self.bad_records()
+        if not self._has_begun:
+            block, self._has_begun = block.removeprefix(BOM_UTF8), True
         messages = decode_block(block)
         records = cast(list[RecordMessage], [message.record for message in messages])
         start = 0
