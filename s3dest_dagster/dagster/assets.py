@@ -50,6 +50,9 @@ from s3dest_dagster.sources.airbyte.source_report import LOG_LEVELS
 from s3dest_dagster.stream import Stream, SyncMode
 
 AssetFunction = Callable[..., Any]
+AssetBody = Callable[[dg.AssetExecutionContext, Callable[..., Iterator[Any]]], Iterable[Any]]
+"""What a step does: it gets the context and a function `run`, and yields what `run(context)` yields. The streams land
+meanwhile, so that it can do things before and after."""
 
 
 class AssetSettings(TypedDict, total=False):
@@ -200,13 +203,14 @@ def build_asset(
     translator: S3DestinationTranslator,
     partitions_def: dg.PartitionsDefinition[Any] | None,
     settings: AssetSettings,
+    body: AssetBody | None = None,
 ) -> dg.AssetsDefinition:
-    """Builds the asset of a stream from the translator and the settings."""
+    """Builds the asset of a stream from the translator and the settings. Without a body, its step only lands."""
     spec, step = apply_settings(translator.get_asset_spec(stream), settings)
     spec = name_table(spec, stream)
     partitions = partitions_def or spec.partitions_def
     checks_partitions = stream if partitions is not None else None
-    compute = _compute_function(function, checks_partitions, has_checks=bool(settings.get("check_specs")))
+    compute = _compute_function(function, checks_partitions, body, has_checks=bool(settings.get("check_specs")))
     step = add_run_config(step, parameter_types(function))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", category=dg.BetaWarning)
@@ -286,13 +290,16 @@ def run_log(context: dg.AssetExecutionContext | dg.OpExecutionContext) -> Log:
 # ---------------------------------------------------------------------- a function as Dagster calls it
 
 
-def _compute_function(function: AssetFunction, partitioned: Stream | None, *, has_checks: bool) -> AssetFunction:
+def _compute_function(
+    function: AssetFunction, partitioned: Stream | None, body: AssetBody | None = None, *, has_checks: bool
+) -> AssetFunction:
     """Wraps the function so that Dagster can call it.
 
     Dagster would iterate a generator itself, and it refuses annotations of iterators.
 
     Args:
         partitioned: The stream, if it is partitioned. The function is called only for partitions that it has.
+        body: What the step does; None: it only lands what the function returns.
         has_checks: Whether the records may include check results. Dagster receives them once the records are landed.
     """
     if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
@@ -321,9 +328,25 @@ def _compute_function(function: AssetFunction, partitioned: Stream | None, *, ha
         yield dg.Output(_without_results(value, results))
         yield from results
 
-    return _with_signature_of(
-        function, _unless_planned(function, compute_with_checks if has_checks else compute_output)
-    )
+    compute = compute_with_checks if has_checks else compute_output
+    if body is not None:
+        compute = _with_body(body, compute_output)
+    return _with_signature_of(function, _unless_planned(function, compute))
+
+
+def _with_body(body: AssetBody, compute: AssetFunction) -> AssetFunction:
+    """A generator that runs the body. Its `run` yields the output, which Dagster lands before it asks for more."""
+
+    def compute_with_body(*args: Any, **kwargs: Any) -> Iterator[Any]:
+        def run(context: dg.AssetExecutionContext) -> Iterator[Any]:
+            yield compute(*args, **kwargs)
+
+        execution = current_execution()
+        assert execution is not None, "a body runs within a step"
+        with as_dagster_failures():
+            yield from body(execution, run)
+
+    return compute_with_body
 
 
 def _unless_planned(function: AssetFunction, compute: AssetFunction) -> AssetFunction:

@@ -75,17 +75,47 @@ def build_file_sensor(
             resources={"io_manager": S3DestinationIOManager(s3_bucket_name="my-bucket")},
         )
     """
+    targets = [target] if isinstance(target, dg.AssetsDefinition) else list(target)
+    return build_sensor_of_keys(
+        source,
+        [key for each in targets for key in each.keys],
+        _common_partitions(targets),
+        target=targets,
+        name=name or f"{targets[0].key.to_python_identifier()}_files",
+        settle_s=settle_s,
+        most_runs=most_runs,
+        minimum_interval_seconds=minimum_interval_seconds,
+        default_status=default_status,
+        clock=clock,
+    )
+
+
+def build_sensor_of_keys(
+    source: FileSource,
+    keys: Sequence[dg.AssetKey],
+    partitions: dg.PartitionsDefinition[Any] | None,
+    *,
+    name: str,
+    target: Any = None,
+    settle_s: float = 10,
+    most_runs: int = 100,
+    minimum_interval_seconds: int = 60,
+    default_status: dg.DefaultSensorStatus = dg.DefaultSensorStatus.STOPPED,
+    clock: Callable[[], float] = time.time,
+) -> dg.SensorDefinition:
+    """The sensor of `build_file_sensor` for assets with these keys, all of which have these partitions.
+
+    `target` is what the sensor runs, as Dagster accepts it; by default the assets with the keys.
+    """
     numbers = {"settle_s": settle_s, "most_runs": most_runs, "minimum_interval_seconds": minimum_interval_seconds}
     for setting, value in {"name": name, **numbers}.items():
         refuse_variables(setting, value)
-    targets = [target] if isinstance(target, dg.AssetsDefinition) else list(target)
-    sensor_name = name or f"{targets[0].key.to_python_identifier()}_files"
-    partitions = _common_partitions(source, targets)
-    tick = _Tick(sensor_name, source, partitions, settle_s, most_runs, clock)
+    _check_path(source, keys[0], partitions)
+    tick = _Tick(name, source, partitions, settle_s, most_runs, clock)
 
     @dg.sensor(
-        name=sensor_name,
-        target=targets,
+        name=name,
+        target=dg.AssetSelection.assets(*keys) if target is None else target,
         minimum_interval_seconds=minimum_interval_seconds,
         default_status=default_status,
     )
@@ -150,24 +180,26 @@ class _Tick:
         return dg.RunRequest(run_key=f"{self.sensor}:{key}:{state}", partition_key=key or None)
 
 
-def _common_partitions(
-    source: FileSource, targets: Sequence[dg.AssetsDefinition]
-) -> dg.PartitionsDefinition[Any] | None:
-    """The partitions of the targets. Raises SettingsError if the path does not name them, or if they differ."""
+def _common_partitions(targets: Sequence[dg.AssetsDefinition]) -> dg.PartitionsDefinition[Any] | None:
+    """The partitions of the targets. Raises SettingsError if they differ."""
     partitions = targets[0].partitions_def
     if any(target.partitions_def != partitions for target in targets):
         raise SettingsError("The targets of a file sensor have different partitions.", setting="target")
+    return partitions
+
+
+def _check_path(source: FileSource, key: dg.AssetKey, partitions: dg.PartitionsDefinition[Any] | None) -> None:
+    """Raises SettingsError if the path does not name the partitions."""
     source.check_findable()
     choices = _placeholder_choices(partitions)
     if set(source.names()) not in choices:
         named = ", ".join(f"{{{{ {name} }}}}" for name in source.names()) or "none"
         wanted = " or ".join(" and ".join(f"{{{{ {name} }}}}" for name in sorted(names)) or "none" for names in choices)
         raise SettingsError(
-            f"{targets[0].key.to_user_string()} has {'no ' if partitions is None else ''}partitions, so the path of "
-            f"its files must name {wanted}, and it names {named}.",
+            f"{key.to_user_string()} has {'no ' if partitions is None else ''}partitions, so the path of its files "
+            f"must name {wanted}, and it names {named}.",
             setting="path",
         )
-    return partitions
 
 
 def _placeholder_choices(partitions: dg.PartitionsDefinition[Any] | None) -> list[set[str]]:

@@ -11,10 +11,11 @@ from typing import Any
 import dagster as dg
 
 from s3dest_dagster.dagster.asset_metadata import partition_values_of
-from s3dest_dagster.dagster.assets import AssetSettings, build_asset, over_slices, run_log
+from s3dest_dagster.dagster.assets import AssetBody, AssetSettings, build_asset, over_slices, run_log
 from s3dest_dagster.dagster.config import look_up
 from s3dest_dagster.dagster.sharded_asset import build_sharded_asset
 from s3dest_dagster.dagster.translator import S3DestinationTranslator
+from s3dest_dagster.errors import SettingsError
 from s3dest_dagster.sources import ShardedSource, Slice, Source
 from s3dest_dagster.stream import Stream
 
@@ -25,12 +26,23 @@ def build_source_asset(
     translator: S3DestinationTranslator,
     partitions: dg.PartitionsDefinition[Any] | None,
     settings: AssetSettings,
+    body: AssetBody | None = None,
 ) -> dg.AssetsDefinition:
-    """Builds the asset of one stream of a source. If the source has several shards, each of them is a step."""
+    """Builds the asset of one stream of a source. If the source has several shards, each of them is a step.
+
+    `body` is what the step does; None: it only lands. Raises SettingsError if there are a body and several steps.
+    """
     if isinstance(source, ShardedSource) and source.shards > 1:
+        if body is not None:
+            raise SettingsError(
+                f"{stream.id} is read by several steps, one for each shard, so that there is no one step whose body "
+                "could be replaced. Leave shards out, or do not override execute.",
+                stream=str(stream.id),
+                setting="shards",
+            )
         return _sharded(source, stream, translator, partitions, settings)
     function = source.asset_function(stream, over_slices(stream, partitions))
-    return build_asset(stream, function, translator, partitions, settings)
+    return build_asset(stream, function, translator, partitions, settings, body)
 
 
 def _sharded(

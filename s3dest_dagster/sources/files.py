@@ -44,6 +44,7 @@ from s3dest_dagster.sources.templating import (
     placeholder_names,
     render_text,
     stream_values,
+    with_stream,
 )
 from s3dest_dagster.stream import Stream, is_unicode
 
@@ -154,6 +155,10 @@ class FileSource:
                 "or {{ partition_key.region }}; this one has a filter, a method or a block.",
                 setting="path",
             )
+
+    def of_stream(self, stream: Stream) -> FileSource:
+        """This source with the stream's name and namespace in its path. Placeholders of the partition stay."""
+        return replace(self, path=with_stream(self.path, "path", stream, escape=self._escape_value))
 
     # ------------------------------------------------------------------ the methods of every `Source`
 

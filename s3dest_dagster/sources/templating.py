@@ -98,6 +98,16 @@ def render_text(text: str, path: str, values: Values | None, *, escape: Callable
         return _template(text, path, values or {}).text(values or {}, escape=escape)
 
 
+def with_stream(text: str, path: str, stream: Stream, *, escape: Callable[[str], str]) -> str:
+    """The template with the values of the stream. The other placeholders stay, and so does a template with blocks."""
+    parts = list(_engine().split_expressions(text) or [text])
+    for number, part in enumerate(parts):
+        if {*placeholder_names(part)} & {*STREAM_VALUES}:
+            rendered = render_text(part, path, stream_values(stream), escape=escape)
+            parts[number] = _engine().escape_template(rendered)
+    return "".join(parts)
+
+
 def placeholder_names(text: str) -> tuple[str, ...]:
     """The names of the placeholders in a text. A dotted name counts as one. Empty if the text is not a template."""
     return _engine().template(text).names if is_template(text) else ()

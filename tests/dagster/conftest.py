@@ -7,10 +7,14 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
+from itertools import count
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import pytest
+from component_project import TYPE, Load, tree
+from scripted_source import ScriptedSource
 from servers import S3Server
 
 from s3dest_dagster.dagster.io_manager import S3DestinationIOManager
@@ -116,3 +120,57 @@ def plain(metadata: Mapping[str, Any]) -> dict[str, Any]:
         else value
         for name, value in metadata.items()
     }
+
+
+# ---------------------------------------------------------------------- components in YAML
+
+_numbers = count(1)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """The folder of a component in its own project."""
+    path = tmp_path / f"project_{next(_numbers)}" / "shop"
+    path.mkdir(parents=True)
+    (path.parent / "__init__.py").touch()
+    return path
+
+
+@pytest.fixture
+def load(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Load:
+    """The definitions of a component with these attributes."""
+
+    def loaded(attributes: str) -> dg.Definitions:
+        (folder / "defs.yaml").write_text(attributes if attributes.startswith("type:") else TYPE + attributes)
+        return tree(folder, monkeypatch).build_defs(folder)
+
+    return loaded
+
+
+@pytest.fixture
+def connector(tmp_path: Path, folder: Path) -> Callable[..., str]:
+    """A connector with two streams and a record of one of them. Its catalog is next to the component. Returns its
+    YAML."""
+    scripted = ScriptedSource(tmp_path)
+    for name in ("users", "orders"):
+        scripted.stream(name, namespace="crm", source_defined_cursor=True)
+    scripted.records("users", {"id": 1}, namespace="crm").source()
+    (folder / "catalog.json").write_text(json.dumps(scripted.catalog))
+
+    def attributes_yaml(**config: Any) -> str:
+        source = {"type": "airbyte", "command": scripted.command, "config": config, "catalog": "catalog.json"}
+        return f"  source: {json.dumps(source)}\n"
+
+    attributes_yaml.scripted = scripted
+    return attributes_yaml
+
+
+@pytest.fixture
+def project(folder: Path) -> Path:
+    """The root of the project of the component, as `dg` expects it."""
+    root = folder.parent.parent
+    project = {"root_module": folder.parent.name, "defs_module": folder.parent.name}
+    lines = ['[tool.dg]\ndirectory_type = "project"\n[tool.dg.project]']
+    lines += [f'{name} = "{value}"' for name, value in project.items()]
+    (root / "pyproject.toml").write_text("\n".join(lines))
+    return root

@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
 import json
 import re
 import shlex
 from collections.abc import Callable, Iterator
-from itertools import count
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import pytest
 import yaml
+from component_project import FILES, TYPE, assets, materialize, message_of, specs, tree
 from dagster._core.definitions.definitions_load_context import DefinitionsLoadContext
 from dagster._core.storage.defs_state.base import set_defs_state_storage
 from dagster.components.component_scaffolding import scaffold_object
-from dagster.components.core.component_tree import ComponentTree, ComponentTreeException
+from dagster.components.core.component_tree import ComponentTreeException
 from dagster.components.resolved.errors import ResolutionException
 from dg_command import answer_commands
 from jsonschema import Draft202012Validator
 from process_pool import PROCESSES
-from scripted_source import ScriptedSource
 
 from s3dest_dagster import (
     AirbyteSource,
@@ -34,91 +31,11 @@ from s3dest_dagster import (
     build_stream_assets,
 )
 from s3dest_dagster.dagster.component.component import S3DestinationComponent as Component
-from s3dest_dagster.dagster.component.sources import ComponentStream
+from s3dest_dagster.dagster.component.streams import ComponentStream
 from s3dest_dagster.errors import SettingsError
 from s3dest_dagster.sources.templating import PARTITION_VALUES, partition_values
 
 DAILY = dg.DailyPartitionsDefinition("2026-01-01")
-TYPE = "type: s3dest_dagster.S3DestinationComponent\n\nattributes:\n"
-_numbers = count(1)
-
-FILES = """\
-  source:
-    type: files
-    path: "*.jsonl"
-  streams:
-    - name: visits
-"""
-
-Load = Callable[[str], dg.Definitions]
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """The folder of a component in its own project."""
-    path = tmp_path / f"project_{next(_numbers)}" / "shop"
-    path.mkdir(parents=True)
-    (path.parent / "__init__.py").touch()
-    return path
-
-
-@pytest.fixture
-def load(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Load:
-    """The definitions of a component with these attributes."""
-
-    def loaded(attributes: str) -> dg.Definitions:
-        (folder / "defs.yaml").write_text(attributes if attributes.startswith("type:") else TYPE + attributes)
-        return tree(folder, monkeypatch).build_defs(folder)
-
-    return loaded
-
-
-def tree(folder: Path, monkeypatch: pytest.MonkeyPatch) -> ComponentTree:
-    """The project that contains the folder."""
-    monkeypatch.syspath_prepend(folder.parent.parent)
-    return ComponentTree.from_module(importlib.import_module(folder.parent.name), folder.parent.parent)
-
-
-def assets(defs: dg.Definitions) -> dict[str, dg.AssetsDefinition]:
-    return {spec.key.to_user_string(): made for made in defs.assets or () for spec in made.specs}
-
-
-def specs(defs: dg.Definitions) -> dict[str, dg.AssetSpec]:
-    return {key: made.specs_by_key[dg.AssetKey.from_user_string(key)] for key, made in assets(defs).items()}
-
-
-def materialize(lake: Any, defs: dg.Definitions, **options: Any) -> dg.ExecuteInProcessResult:
-    """Materializes the assets into the lake, with the IO manager of the tests unless the definitions have their own."""
-    return lake.materialize(*defs.assets, resources=dict(defs.resources or {}), **options)
-
-
-@pytest.fixture
-def connector(tmp_path: Path, folder: Path) -> Callable[..., str]:
-    """A connector with two streams and a record of one of them. Its catalog is next to the component. Returns its
-    YAML."""
-    scripted = ScriptedSource(tmp_path)
-    for name in ("users", "orders"):
-        scripted.stream(name, namespace="crm", source_defined_cursor=True)
-    scripted.records("users", {"id": 1}, namespace="crm").source()
-    (folder / "catalog.json").write_text(json.dumps(scripted.catalog))
-
-    def attributes_yaml(**config: Any) -> str:
-        source = {"type": "airbyte", "command": scripted.command, "config": config, "catalog": "catalog.json"}
-        return f"  source: {json.dumps(source)}\n"
-
-    attributes_yaml.scripted = scripted
-    return attributes_yaml
-
-
-@pytest.fixture
-def project(folder: Path) -> Path:
-    """The root of the project of the component, as `dg` expects it."""
-    root = folder.parent.parent
-    project = {"root_module": folder.parent.name, "defs_module": folder.parent.name}
-    lines = ['[tool.dg]\ndirectory_type = "project"\n[tool.dg.project]']
-    lines += [f'{name} = "{value}"' for name, value in project.items()]
-    (root / "pyproject.toml").write_text("\n".join(lines))
-    return root
 
 
 class TestConnectors:
@@ -625,13 +542,6 @@ def test_settings_reach_the_step(load):
 
 
 # ---------------------------------------------------------------------- mistakes
-
-
-def message_of(error: BaseException) -> str:
-    """The message with the line, wherever Dagster has put it."""
-    while error.__cause__ is not None and not isinstance(error, ResolutionException):
-        error = error.__cause__
-    return str(error)
 
 
 GOOD = """\

@@ -6,8 +6,8 @@ import dagster as dg
 import pytest
 
 from s3dest_dagster import AirbyteSource, FileSource, StreamSettings
-from s3dest_dagster.dagster.component.sources import ComponentStream
 from s3dest_dagster.dagster.component.stream_selection import select_streams
+from s3dest_dagster.dagster.component.streams import ComponentStream
 from s3dest_dagster.errors import SettingsError
 from s3dest_dagster.sources.airbyte.catalog import Catalog
 

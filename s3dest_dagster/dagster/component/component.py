@@ -4,7 +4,7 @@ Must not know: how assets are built or landed.
 """
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -18,37 +18,44 @@ from dagster.components import (
 )
 from dagster.components.utils.translation import TranslationFn, TranslationFnResolver
 
-from s3dest_dagster.dagster.assets import AssetSettings
+from s3dest_dagster.dagster.checks import LandingChecks
+from s3dest_dagster.dagster.component.automation import (
+    Described,
+    SchedulesModel,
+    SensorsModel,
+    build_schedules,
+    build_sensors,
+    resolve_schedules,
+    resolve_sensors,
+)
 from s3dest_dagster.dagster.component.discovery import is_discovered, with_discovered, write_discovered
+from s3dest_dagster.dagster.component.landing_checks import ChecksModel, resolve_checks
 from s3dest_dagster.dagster.component.models import (
-    BackfillPolicyModel,
     DestinationModel,
     PartitionsModel,
-    RetryPolicyModel,
-    resolve_backfill,
     resolve_destination,
     resolve_partitions,
-    resolve_retry,
 )
 from s3dest_dagster.dagster.component.scaffolding import S3DestinationScaffolder
-from s3dest_dagster.dagster.component.sources import (
-    ComponentStream,
-    SourceModel,
-    StreamsModel,
-    resolve_source,
-    resolve_streams,
+from s3dest_dagster.dagster.component.sources import SourceModel, resolve_source
+from s3dest_dagster.dagster.component.steps import (
+    BackfillPolicyModel,
+    HooksModel,
+    RetryPolicyModel,
+    StepSettings,
+    resolve_backfill,
+    resolve_hooks,
+    resolve_retry,
 )
-from s3dest_dagster.dagster.component.stream_selection import SelectedStream, select_streams
+from s3dest_dagster.dagster.component.stream_assets import StreamAssets
+from s3dest_dagster.dagster.component.stream_selection import select_streams
+from s3dest_dagster.dagster.component.streams import ComponentStream, StreamsModel, resolve_streams
 from s3dest_dagster.dagster.component.yaml_values import NOWHERE, SourcePosition, as_given, by_kind
 from s3dest_dagster.dagster.config import format_settings
-from s3dest_dagster.dagster.lineage import SourceAssets
-from s3dest_dagster.dagster.multi_asset import build_multi_asset
-from s3dest_dagster.dagster.source_assets import build_source_asset
-from s3dest_dagster.dagster.translator import S3DestinationTranslator, asset_name, check_distinct
+from s3dest_dagster.dagster.translator import S3DestinationTranslator, asset_name
 from s3dest_dagster.errors import SettingsError
 from s3dest_dagster.sources import Source, as_source
-from s3dest_dagster.sources.airbyte.connector import AirbyteSource
-from s3dest_dagster.stream import Stream, StreamId, SyncMode
+from s3dest_dagster.stream import Stream, SyncMode
 
 
 @dg.scaffold_with(S3DestinationScaffolder)
@@ -147,6 +154,41 @@ class S3DestinationComponent(dg.StateBackedComponent, dg.Resolvable):
     ] = None
     pool: Annotated[str | None, dg.Resolver.default(description="Pool that limits how many run at once.")] = None
     op_tags: Annotated[Mapping[str, Any] | None, dg.Resolver.default(description="Tags of the steps.")] = None
+    hooks: Annotated[
+        Set[dg.HookDefinition] | None,
+        dg.Resolver(
+            resolve_hooks,
+            model_field_type=as_given(HooksModel | None),
+            description="Hooks of the steps, as package.module.name, or as templates that return a hook.",
+        ),
+    ] = None
+    checks: Annotated[
+        LandingChecks | None,
+        dg.Resolver(
+            resolve_checks,
+            model_field_type=as_given(ChecksModel | None),
+            description="Asset checks of what the streams have landed; none by default.",
+            examples=[["counts", {"quarantine": {"max_ratio": 0.01}}, {"freshness": {"hours": 26}}, "schema"]],
+        ),
+    ] = None
+    schedules: Annotated[
+        Sequence[Described],
+        dg.Resolver(
+            resolve_schedules,
+            model_field_type=as_given(SchedulesModel | None),
+            description="Runs of the streams at fixed times; of partitions by time, the last one that is over.",
+            examples=[[{"cron_schedule": "0 2 * * *"}]],
+        ),
+    ] = ()
+    sensors: Annotated[
+        Sequence[Described],
+        dg.Resolver(
+            resolve_sensors,
+            model_field_type=as_given(SensorsModel | None),
+            description="Sensors: of files that arrive, or of the streams' automation conditions.",
+            examples=[[{"type": "files"}]],
+        ),
+    ] = ()
     as_one_run: Annotated[
         bool | str,
         dg.Resolver.default(
@@ -205,6 +247,21 @@ class S3DestinationComponent(dg.StateBackedComponent, dg.Resolvable):
         )
         return self.translation(spec, stream) if self.translation else spec
 
+    def execute(self, context: dg.AssetExecutionContext, run: Callable[..., Iterator[Any]]) -> Iterable[Any]:
+        """What the step of each stream does, or the one step of a connector with `as_one_run`.
+
+        `run(context)` lands the streams of the step, and yields their results. Override this method to do things before
+        and after, and yield what it yields. With `as_one_run`, `run(context, streams=[…])` lands some of the streams.
+
+        Example:
+            class Watched(S3DestinationComponent):
+                def execute(self, context, run):
+                    context.log.info("The source is read.")
+                    yield from run(context)
+                    context.log.info("All has landed.")
+        """
+        yield from run(context)
+
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         """The assets, and the IO manager if the component has a destination."""
         if not is_discovered(self._source):
@@ -248,15 +305,21 @@ class S3DestinationComponent(dg.StateBackedComponent, dg.Resolvable):
         key = self.io_manager_key or (_key_of(context) if self.destination else "io_manager")
         with self.position.located():
             self._check_sync_mode()
-            assets = self._assets(source, key)
-        return dg.Definitions(assets=assets, resources={key: self.destination} if self.destination else {})
+            streams = self._stream_assets(source, key)
+            selected = select_streams(source, self.streams, self.sync_mode)
+            assets, name = streams.build(selected), self._name or type(self).__name__
+            return dg.Definitions(
+                assets=[*dict.fromkeys(asset.definition for asset in assets), *streams.upstream(selected)],
+                asset_checks=streams.checks_of(assets),
+                schedules=build_schedules(self.schedules, assets, name),
+                sensors=build_sensors(self.sensors, assets, source, name),
+                resources={key: self.destination} if self.destination else {},
+            )
 
     def _check_sync_mode(self) -> None:
         known = [mode.value for mode in SyncMode]
         if self.sync_mode is not None and self.sync_mode not in known:
             raise SettingsError(f"sync_mode is {self.sync_mode!r}. Use {' or '.join(known)}.", setting="sync_mode")
-
-    # ------------------------------------------------------------------ the assets
 
     @property
     def _source(self) -> Source:
@@ -264,88 +327,30 @@ class S3DestinationComponent(dg.StateBackedComponent, dg.Resolvable):
         assert source is not None, "the component has a source or a function"
         return source
 
-    def _assets(self, source: Source, key: str) -> list[dg.AssetsDefinition]:
-        selected = select_streams(source, self.streams, self.sync_mode)
-        specs = {stream.id: self._spec(own, stream) for own, stream in selected}
-        self._check_distinct(selected, specs)
-        upstream = self._source_assets()
-        external = [upstream.definition([stream for _, stream in selected])] if upstream and selected else []
-        if self.as_one_run and selected:
-            return [self._multi_asset(source, selected, specs, key), *external]
-        return [*(self._asset(source, own, stream, specs, key) for own, stream in selected), *external]
-
-    def _asset(
-        self, source: Source, own: ComponentStream, stream: Stream, specs: Mapping[StreamId, dg.AssetSpec], key: str
-    ) -> dg.AssetsDefinition:
-        partitions = self._partitions(own, specs[stream.id])
-        settings = self._settings(own.io_manager_key or key)
-        with own.position.located():
-            return build_source_asset(source, stream, _KnownSpecs(specs), partitions, settings)
-
-    def _multi_asset(
-        self,
-        source: Source,
-        selected: Sequence[SelectedStream],
-        specs: Mapping[StreamId, dg.AssetSpec],
-        key: str,
-    ) -> dg.AssetsDefinition:
-        multi_stream = source.as_multi_stream()
-        if multi_stream is None:
+    def _execute(self, context: dg.AssetExecutionContext, run: Callable[..., Iterator[Any]]) -> Iterable[Any]:
+        """What `execute` of a subclass yields. Raises SettingsError if it returns None."""
+        results: Iterable[Any] | None = self.execute(context, run)
+        if results is None:
             raise SettingsError(
-                "as_one_run is for connectors, which can be asked for several streams at once.", setting="as_one_run"
+                f"{type(self).__name__}.execute yields nothing, so that nothing lands. Let it "
+                "`yield from run(context)`.",
+                setting="execute",
             )
-        partitions = [self._partitions(own, specs[stream.id]) for own, stream in selected]
-        keys = [own.io_manager_key or key for own, _ in selected]
-        for (own, stream), its_partitions, its_key in zip(selected, partitions, keys, strict=True):
-            if (its_partitions, its_key) != (partitions[0], keys[0]):
-                with own.position.located():
-                    raise SettingsError(
-                        f"One run of a connector has one partition and one IO manager, and {stream.id} has another "
-                        f"than {selected[0][1].id}. Give it the same, or a component of its own.",
-                        stream=str(stream.id),
-                    )
-        streams = [stream for _, stream in selected]
-        name = self.as_one_run if isinstance(self.as_one_run, str) else None
-        return build_multi_asset(
-            multi_stream, streams, _KnownSpecs(specs), partitions[0], self._settings(keys[0]), name
+        return results
+
+    def _stream_assets(self, source: Source, key: str) -> StreamAssets:
+        is_overridden = type(self).execute is not S3DestinationComponent.execute
+        return StreamAssets(
+            source=source,
+            get_asset_spec=self.get_asset_spec,
+            io_manager_key=key,
+            partitions_def=self.partitions_def,
+            step=StepSettings(self.backfill_policy, self.retry_policy, self.pool, self.op_tags, self.hooks),
+            checks=self.checks,
+            as_one_run=self.as_one_run,
+            source_assets=self.source_assets,
+            body=self._execute if is_overridden else None,
         )
-
-    def _spec(self, own: ComponentStream, stream: Stream) -> dg.AssetSpec:
-        with own.position.located():
-            spec = self.get_asset_spec(stream)
-            spec = own.translation(spec, stream) if own.translation else spec
-            if (upstream := self._source_assets()) is not None:
-                spec = upstream.upstream_of(spec, stream)
-            return spec.merge_attributes(metadata=own.position.code_reference(f"stream {stream.id}"))
-
-    def _source_assets(self) -> SourceAssets | None:
-        if not self.source_assets:
-            return None
-        if not isinstance(self._source, AirbyteSource):
-            raise SettingsError(
-                "source_assets is for connectors, and this source is none. Leave it out.", setting="source_assets"
-            )
-        return SourceAssets(self._source, self.source_assets)
-
-    def _partitions(self, own: ComponentStream, spec: dg.AssetSpec) -> dg.PartitionsDefinition[Any] | None:
-        return spec.partitions_def or (None if own.unpartitioned else own.partitions_def or self.partitions_def)
-
-    def _settings(self, io_manager_key: str) -> AssetSettings:
-        return AssetSettings(
-            io_manager_key=io_manager_key,
-            backfill_policy=self.backfill_policy,
-            retry_policy=self.retry_policy,
-            pool=self.pool,
-            op_tags=self.op_tags,
-        )
-
-    def _check_distinct(self, selected: Sequence[SelectedStream], specs: Mapping[StreamId, dg.AssetSpec]) -> None:
-        try:
-            check_distinct((stream, specs[stream.id].key) for _, stream in selected)
-        except SettingsError as error:
-            position = [own.position for own, stream in selected if str(stream.id) == error.stream][-1]
-            with position.located():
-                raise
 
 
 @cache
@@ -359,17 +364,6 @@ def _with_schema_by_kind(model: Any) -> Any:
 
     model.model_json_schema = schema
     return model
-
-
-class _KnownSpecs(S3DestinationTranslator):
-    """A translator that returns given specs."""
-
-    def __init__(self, specs: Mapping[StreamId, dg.AssetSpec]) -> None:
-        super().__init__()
-        self._specs = specs
-
-    def get_asset_spec(self, stream: Stream) -> dg.AssetSpec:
-        return self._specs[stream.id]
 
 
 def _key_of(context: dg.ComponentLoadContext) -> str:

@@ -1,4 +1,4 @@
-"""The YAML models of a component's destination, partitions and run policies.
+"""The YAML models of a component's destination and partitions.
 
 Must not know: streams.
 """
@@ -11,12 +11,9 @@ import dagster as dg
 from dagster.components.resolved.core_models import (
     DailyPartitionsDefinitionModel,
     HourlyPartitionsDefinitionModel,
-    MultiRunBackfillPolicyModel,
-    SingleRunBackfillPolicyModel,
     StaticPartitionsDefinitionModel,
     TimeWindowPartitionsDefinitionModel,
     WeeklyPartitionsDefinitionModel,
-    resolve_backfill_policy,
 )
 from pydantic import Field, TypeAdapter, WithJsonSchema
 
@@ -133,45 +130,6 @@ def _partitions_of(model: Any) -> dg.PartitionsDefinition[Any]:
     options = {name: getattr(model, name) for name in type(model).model_fields if name != "type"}
     partitions: dg.PartitionsDefinition[Any] = _PARTITIONS[model.type](**options)
     return partitions
-
-
-# ---------------------------------------------------------------------- policies of runs
-
-
-class RetryPolicyModel(dg.Model):
-    """How often a failed step is tried again."""
-
-    max_retries: int = 1
-    delay: float | None = None
-    backoff: Literal["LINEAR", "EXPONENTIAL"] | None = None
-    jitter: Literal["FULL", "PLUS_MINUS"] | None = None
-
-
-BackfillPolicyModel = Annotated[SingleRunBackfillPolicyModel | MultiRunBackfillPolicyModel, Field(discriminator="type")]
-_retry_adapter: TypeAdapter[Any] = TypeAdapter(RetryPolicyModel)
-_backfill_adapter: TypeAdapter[Any] = TypeAdapter(BackfillPolicyModel)
-
-
-def resolve_backfill(context: dg.ResolutionContext, given: Any) -> dg.BackfillPolicy | None:
-    """The backfill policy that YAML describes, or that a template returns."""
-    given = context.resolve_value(given)
-    if given is None or isinstance(given, dg.BackfillPolicy):
-        return given
-    return resolve_backfill_policy(context, SourcePosition(context).validated(_backfill_adapter, given))
-
-
-def resolve_retry(context: dg.ResolutionContext, given: Any) -> dg.RetryPolicy | None:
-    """The retry policy that YAML describes, or that a template returns."""
-    given = context.resolve_value(given)
-    if given is None or isinstance(given, dg.RetryPolicy):
-        return given
-    model = SourcePosition(context).validated(_retry_adapter, given)
-    return dg.RetryPolicy(
-        max_retries=model.max_retries,
-        delay=model.delay,
-        backoff=dg.Backoff[model.backoff] if model.backoff else None,
-        jitter=dg.Jitter[model.jitter] if model.jitter else None,
-    )
 
 
 # ---------------------------------------------------------------------- the destination

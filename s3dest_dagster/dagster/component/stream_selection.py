@@ -11,16 +11,16 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from s3dest_dagster.dagster.asset_metadata import check_record_schema
-from s3dest_dagster.dagster.component.sources import ComponentStream, stream_entry
+from s3dest_dagster.dagster.component.streams import ComponentStream, stream_entry
 from s3dest_dagster.errors import SettingsError
 from s3dest_dagster.sources import Source
-from s3dest_dagster.stream import Stream, SyncMode
+from s3dest_dagster.stream import Stream, StreamId, SyncMode
 
 SelectedStream = tuple[ComponentStream, Stream]
 """The settings of a stream in YAML, and the stream."""
 
 _ALL = ComponentStream("*")
-_INHERITED = ("json_schema", "sync_mode", "description", "io_manager_key")
+_INHERITED = ("json_schema", "sync_mode", "description", "io_manager_key", "checks")
 """What an entry takes from a less specific one, unless it says otherwise."""
 
 
@@ -52,6 +52,25 @@ def select_streams(
     return [(own, _described(source, own, own.sync_mode or sync_mode)) for own in selected]
 
 
+def chosen_streams(texts: Sequence[str] | None, streams: Sequence[StreamId]) -> list[StreamId]:
+    """Those of the streams that names, patterns and exclusions select, as in `select_streams`. None selects all.
+
+    Raises SettingsError for an entry that matches no stream, and if no stream is left.
+    """
+    if texts is None:
+        return list(streams)
+    entries = [stream_entry(text) for text in texts]
+    if entries and all(entry.exclude for entry in entries):
+        entries = [_ALL, *entries]
+    for entry in entries:
+        _check_match(entry, list(map(str, streams)))
+    winners = {stream: _winner(entries, str(stream)) for stream in streams}
+    chosen = [stream for stream, winner in winners.items() if winner is not None and not winner.exclude]
+    if not chosen:
+        raise SettingsError("No stream is left. Name at least one.", setting="streams")
+    return chosen
+
+
 def _needs_names(entry: ComponentStream) -> bool:
     return entry.exclude or _is_pattern(entry)
 
@@ -76,7 +95,7 @@ def _expanded(source: Source, entries: Sequence[ComponentStream]) -> list[Compon
     ids = {name: str(source.describe_stream(ComponentStream(name)).id) for name in listed}
     if all(entry.exclude for entry in entries):
         entries = [_ALL, *entries]
-    for entry in entries:
+    for entry in filter(_needs_names, entries):
         _check_match(entry, list(ids.values()))
     patterns = [entry for entry in entries if _needs_names(entry)]
     named = [(entry, _id_of(source, entry)) for entry in entries if not _needs_names(entry)]
@@ -97,7 +116,7 @@ def _id_of(source: Source, entry: ComponentStream) -> str:
 
 def _check_match(entry: ComponentStream, streams: Sequence[str]) -> None:
     """Raises SettingsError if the entry matches no stream. A pattern that excludes may wait for its first stream."""
-    if not _needs_names(entry) or entry is _ALL or any(_matches(entry, stream) for stream in streams):
+    if entry is _ALL or any(_matches(entry, stream) for stream in streams):
         return
     if entry.exclude and _is_pattern(entry):
         return
@@ -145,6 +164,7 @@ def _with_defaults(own: ComponentStream, other: ComponentStream) -> ComponentStr
     return replace(
         own,
         **changes,
+        step=own.step.over(other.step),
         settings=replace(own.settings, **inherited),
         stated=own.stated | other.stated,
         translation=_one_after_another(other.translation, own.translation),

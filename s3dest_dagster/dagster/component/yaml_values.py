@@ -9,6 +9,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -242,6 +243,15 @@ def _path_and_message(error: Any) -> tuple[list[str | int], str]:
         context = error["ctx"]
         return [*path, "type"], f"There is no type {context['tag']!r}. There are {context['expected_tags']}."
     return path, message
+
+
+def imported(path: str) -> Any:
+    """The object at a path of imports, package.module.name. Raises SettingsError if there is none."""
+    module, _, name = path.rpartition(".")
+    try:
+        return getattr(import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise SettingsError(f"{path} cannot be imported: {error}. Write package.module.name.") from None
 
 
 # ---------------------------------------------------------------------- templates
