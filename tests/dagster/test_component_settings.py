@@ -337,7 +337,7 @@ class TestSensors:
             "visit]",
             "No stream of the source matches",
         ),
-        ("schedules:\n    - {cron_schedule: '0 2 * * *', streams: []}", "streams: []", "at least one"),
+        ("schedules:\n    - {cron_schedule: '0 2 * * *', streams: []}", "streams: []", "no stream to run"),
         ("schedules:\n    - {cron_schedule: '0 2 * * *', execution_timezone: Mars}", "Mars", "no such schedule"),
         ("sensors: [{type: file}]", "sensors", "There is no type 'file'."),
         ("sensors: [5]", "sensors", "5 is not an object."),

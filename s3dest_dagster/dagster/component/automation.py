@@ -13,7 +13,7 @@ import dagster as dg
 from pydantic import Field, TypeAdapter
 
 from s3dest_dagster.dagster.component.stream_assets import StreamAsset
-from s3dest_dagster.dagster.component.stream_selection import chosen_streams
+from s3dest_dagster.dagster.component.stream_selection import matching_streams
 from s3dest_dagster.dagster.component.yaml_values import NOWHERE, SourcePosition, render
 from s3dest_dagster.dagster.file_sensor import build_sensor_of_keys
 from s3dest_dagster.errors import SettingsError
@@ -93,16 +93,16 @@ def _described(context: dg.ResolutionContext, given: Any, kind: TypeAdapter[Any]
     entries = SourcePosition(context).validated(_list_adapter, [] if given is None else given)
     for number, entry in enumerate(entries):
         inner = context.at_path(number)
-        at_run = FileSource.run_placeholders["path"]
-        values = (
-            {
-                name: render(inner.at_path(name), each, at_run=at_run if name == "path" else ())
-                for name, each in entry.items()
-            }
-            if isinstance(entry, Mapping)
-            else entry
-        )
-        yield Described(SourcePosition(inner).validated(kind, values), SourcePosition(inner))
+        position = SourcePosition(inner)
+        yield Described(position.validated(kind, _rendered(inner, entry)), position)
+
+
+def _rendered(context: dg.ResolutionContext, entry: Any) -> Any:
+    """The entry with its templates rendered. The path of files keeps those that a run renders."""
+    if not isinstance(entry, Mapping):
+        return entry
+    at_run = {"path": FileSource.run_placeholders["path"]}
+    return {name: render(context.at_path(name), each, at_run=at_run.get(name, ())) for name, each in entry.items()}
 
 
 # ---------------------------------------------------------------------- schedules
@@ -236,8 +236,8 @@ def _file_sensor(
 
 
 def _targets(described: Described, assets: Sequence[StreamAsset]) -> list[StreamAsset]:
-    chosen = chosen_streams(described.model.streams, [asset.stream.id for asset in assets])
-    return [asset for asset in assets if asset.stream.id in chosen]
+    matching = matching_streams(described.model.streams, [asset.stream.id for asset in assets])
+    return [asset for asset in assets if asset.stream.id in matching]
 
 
 def _common_partitions(assets: Sequence[StreamAsset]) -> dg.PartitionsDefinition[Any] | None:

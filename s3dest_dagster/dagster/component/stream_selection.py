@@ -52,23 +52,21 @@ def select_streams(
     return [(own, _described(source, own, own.sync_mode or sync_mode)) for own in selected]
 
 
-def chosen_streams(texts: Sequence[str] | None, streams: Sequence[StreamId]) -> list[StreamId]:
+def matching_streams(texts: Sequence[str] | None, streams: Sequence[StreamId]) -> list[StreamId]:
     """Those of the streams that names, patterns and exclusions select, as in `select_streams`. None selects all.
 
     Raises SettingsError for an entry that matches no stream, and if no stream is left.
     """
-    if texts is None:
-        return list(streams)
-    entries = [stream_entry(text) for text in texts]
+    entries = [_ALL] if texts is None else [stream_entry(text) for text in texts]
     if entries and all(entry.exclude for entry in entries):
         entries = [_ALL, *entries]
     for entry in entries:
         _check_match(entry, list(map(str, streams)))
     winners = {stream: _winner(entries, str(stream)) for stream in streams}
-    chosen = [stream for stream, winner in winners.items() if winner is not None and not winner.exclude]
-    if not chosen:
-        raise SettingsError("No stream is left. Name at least one.", setting="streams")
-    return chosen
+    matching = [stream for stream, winner in winners.items() if winner is not None and not winner.exclude]
+    if not matching:
+        raise SettingsError("There is no stream to run. Name at least one.", setting="streams")
+    return matching
 
 
 def _needs_names(entry: ComponentStream) -> bool:
