@@ -35,6 +35,7 @@ FLOORS = {
     "commit": 8,
     "sources": 8,
     "ingest": 9,
+    "adoption": 10,
     "inspection": 10,
     "shards": 10,
     "engines": 11,

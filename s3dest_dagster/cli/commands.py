@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
 import click
 
@@ -316,6 +317,34 @@ def retire(
 
     request = leftovers.RetireRequest(stream, partition, undo=undo, yes=yes)
     return leftovers.retire(session, targets.SelectionOptions(**options), request, now)
+
+
+@s3dest.command()
+@config_option()
+@catalog_option("The streams whose objects are looked for: a configured catalog, or a discovered one.", required=True)
+@click.option(
+    "--layout",
+    type=click.Choice(["0.6", "1"]),
+    help="Only objects with the columns of this version of the connector. Default: of any version.",
+)
+@click.option("--deep", is_flag=True, help="Read every object, to count its records and to see that it can be read.")
+@click.option("--undo", is_flag=True, help="Forget what was adopted. Its objects stay in the bucket.")
+@click.option("--yes", is_flag=True, help="Do it. Without this option, only show what would be done.")
+@owner_option
+@now_option
+@json_option
+@verbose_option
+@click.pass_obj
+def adopt(session: Session, /, now: datetime | None, **options: Any) -> int:
+    """Take over the objects that the Airbyte connector has left for the streams of a catalog.
+
+    They are listed in the streams' manifests, and stay as they are. From then on ls, verify, appends and full refreshes
+    treat them like objects that s3dest has landed. Objects that may belong to another stream, or cannot be read, are
+    called ambiguous and are left out. All others are foreign.
+    """
+    from s3dest_dagster.cli import adopt as adopting
+
+    return adopting.adopt_objects(session, adopting.AdoptRequest(**options), now)
 
 
 @s3dest.group()

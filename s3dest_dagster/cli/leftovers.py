@@ -129,7 +129,9 @@ def _step_json(step: _Step, request: RetireRequest) -> dict[str, Any]:
 
 def content_text(content: ScopeContent) -> str:
     """The content in one line, without what becomes of it."""
-    parts = [amount(content.objects, "object"), amount(content.rows, "row"), size(content.bytes)]
+    parts = [amount(content.objects, "object"), amount(content.rows, "row")]
+    parts += [f"{content.uncounted:,} not counted"] if content.uncounted else []
+    parts += [size(content.bytes)]
     parts += ["its state"] if content.has_state else []
     return f"{content.scope}: {', '.join(parts)}"
 
@@ -141,6 +143,7 @@ def content_json(content: ScopeContent) -> dict[str, Any]:
         "partition": content.scope.partition,
         "objects": content.objects,
         "rows": content.rows,
+        "not_counted": content.uncounted,
         "bytes": content.bytes,
         "state": content.has_state,
     }

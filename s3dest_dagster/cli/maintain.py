@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from s3dest_dagster.cli.output import Output, Screen, Table, check_mark
 from s3dest_dagster.cli.scope_results import ScopeProgress
 from s3dest_dagster.cli.targets import Selection, SelectionOptions, selections
+from s3dest_dagster.cli.verify_results import VerifiedStream, verified_json, verified_lines, verified_table
 from s3dest_dagster.commit.maintenance import Recovered, Swept
 from s3dest_dagster.commit.maintenance import recover as recover_scope
 from s3dest_dagster.commit.maintenance import sweep as sweep_stream
@@ -33,7 +34,7 @@ from s3dest_dagster.errors import (
 )
 from s3dest_dagster.inspection.partition_filter import PartitionFilter
 from s3dest_dagster.inspection.read import LiveObject, live_objects
-from s3dest_dagster.inspection.verify import Verified, foreign_keys
+from s3dest_dagster.inspection.verify import StrayKeys, Verified, stray_keys
 from s3dest_dagster.inspection.verify import verify as verify_scope
 from s3dest_dagster.printable import amount, size
 from s3dest_dagster.storage import Bucket
@@ -77,7 +78,7 @@ def verify(output: Output, options: SelectionOptions, *, deep: bool) -> int:
         for selection in selected
         for stream in selection.found_streams()
     )
-    results = _display(output, progress, verified, _verified_lines, _verified_json, _verified_table)
+    results = _display(output, progress, verified, verified_lines, verified_json, verified_table)
     _tell_leftovers(output, selected, results)
     broken = [stream for stream in results if stream.problems]
     if broken:
@@ -85,7 +86,7 @@ def verify(output: Output, options: SelectionOptions, *, deep: bool) -> int:
     return 1 if broken else 0
 
 
-def _tell_leftovers(output: Output, selected: Sequence[Selection], results: Sequence[_VerifiedStream]) -> None:
+def _tell_leftovers(output: Output, selected: Sequence[Selection], results: Sequence[VerifiedStream]) -> None:
     """Names what nobody lands any more. It is no failure."""
     for each in results:
         if each.left:
@@ -175,29 +176,8 @@ def _live_objects(
         yield from ((scope, landed) for landed in objects)
 
 
-@dataclass(frozen=True, slots=True)
-class _VerifiedStream:
-    """The result of verifying all scopes of a stream."""
-
-    stream: StreamId
-    scopes: list[Verified]
-    foreign: int
-    """Objects that match the stream's template although no manifest lists them."""
-    left: list[Scope]
-    """Scopes that hold objects although the stream's definition no longer has them."""
-
-    @property
-    def problems(self) -> list[tuple[Scope, str]]:
-        return [(verified.scope, problem) for verified in self.scopes for problem in verified.problems]
-
-    def total(self, count: Callable[[Verified], int]) -> int:
-        return sum(map(count, self.scopes))
-
-
-def _verify_stream(
-    selection: Selection, stream: FoundStream, progress: ScopeProgress, *, deep: bool
-) -> _VerifiedStream:
-    bucket, template, foreign = selection.bucket, selection.destination.template, set[str]()
+def _verify_stream(selection: Selection, stream: FoundStream, progress: ScopeProgress, *, deep: bool) -> VerifiedStream:
+    bucket, template, stray = selection.bucket, selection.destination.template, StrayKeys()
     verified = [Verified(head.scope, 0, 0, (head.error.message,)) for head in stream.damaged]
 
     def report(scope: Scope, problem: str) -> None:
@@ -219,9 +199,9 @@ def _verify_stream(
             verified.append(result)
     # While a manifest cannot be read, nobody knows which objects it lists, so that none can be called foreign.
     with _continue_after_error(partial(report, Scope(stream.stream))):
-        foreign = foreign_keys(bucket, template, stream.stream)
+        stray = stray_keys(bucket, template, stream.stream)
     left = selection.left_from_before([each.scope for each in verified if each.objects])
-    return _VerifiedStream(stream.stream, verified, len(foreign), left)
+    return VerifiedStream(stream.stream, verified, stray, left)
 
 
 def _recover_stream(selection: Selection, stream: FoundStream, progress: ScopeProgress) -> list[Recovered]:
@@ -310,41 +290,8 @@ def _display_table(
 
 def _object_line(live: LiveObject, bucket: Bucket) -> str:
     landed_at = live.sync.started_at.strftime("%Y-%m-%d %H:%M:%S")
-    return f"{landed_at}  {amount(live.item.rows, 'row'):>16}  {size(live.item.bytes):>10}  {bucket.uri(live.item.key)}"
-
-
-def _verified_lines(verified: _VerifiedStream) -> list[str]:
-    if verified.problems:
-        return [f"✗ {scope}: {problem}" for scope, problem in verified.problems]
-    return [f"✓ {verified.stream}: {', '.join(_verified_parts(verified))}"]
-
-
-def _verified_table(results: list[_VerifiedStream]) -> Table:
-    counts = ("partitions", "objects", "rows", "ETags uncompared", "foreign objects", "problems")
-    return Table(("", "stream", *counts), list(map(_verified_row, results)), frozenset(counts))
-
-
-def _verified_row(verified: _VerifiedStream) -> list[str]:
-    counts = (
-        len([scope for scope in verified.scopes if scope.scope.partition is not None]),
-        verified.total(lambda scope: scope.objects),
-        verified.total(lambda scope: scope.rows),
-        verified.total(lambda scope: scope.uncompared),
-        verified.foreign,
-        len(verified.problems),
-    )
-    return [check_mark(not verified.problems), str(verified.stream), *(f"{count:,}" for count in counts)]
-
-
-def _verified_parts(verified: _VerifiedStream) -> Iterator[str]:
-    yield amount(verified.total(lambda scope: scope.objects), "object")
-    yield amount(verified.total(lambda scope: scope.rows), "row")
-    if partitions := [scope for scope in verified.scopes if scope.scope.partition is not None]:
-        yield amount(len(partitions), "partition")
-    if uncompared := verified.total(lambda scope: scope.uncompared):
-        yield f"{amount(uncompared, 'ETag')} of a kind that cannot be compared"
-    if verified.foreign:
-        yield f"{amount(verified.foreign, 'foreign object')} next to them"
+    rows = amount(live.item.rows, "row") if live.item.is_counted else "not counted"
+    return f"{landed_at}  {rows:>16}  {size(live.item.bytes):>10}  {bucket.uri(live.item.key)}"
 
 
 def _recovered_lines(recovered: list[Recovered]) -> list[str]:
@@ -410,27 +357,11 @@ def _object_json(scope: Scope, live: LiveObject, bucket: Bucket) -> list[dict[st
             **_scope_json(scope),
             "key": live.item.key,
             "uri": bucket.uri(live.item.key),
-            "rows": live.item.rows,
+            "rows": live.item.rows if live.item.is_counted else None,
             "bytes": live.item.bytes,
             "sync_id": live.sync.sync_id,
             "started_at": live.sync.started_at.isoformat(),
             "partition_values": dict(live.item.partition_values) if live.item.partition_values is not None else None,
-        }
-    ]
-
-
-def _verified_json(verified: _VerifiedStream) -> list[dict[str, Any]]:
-    return [
-        {
-            **_stream_json(verified.stream),
-            "ok": not verified.problems,
-            "scopes": len(verified.scopes),
-            "objects": verified.total(lambda scope: scope.objects),
-            "rows": verified.total(lambda scope: scope.rows),
-            "uncompared": verified.total(lambda scope: scope.uncompared),
-            "foreign": verified.foreign,
-            "left_from_before": [scope.partition for scope in verified.left],
-            "problems": [{"partition": scope.partition, "problem": text} for scope, text in verified.problems],
         }
     ]
 

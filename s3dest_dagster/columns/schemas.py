@@ -23,6 +23,10 @@ from s3dest_dagster.settings.formats import EnvelopeName
 
 RECORD_ID = "_airbyte_ab_id"
 EMITTED_AT = "_airbyte_emitted_at"
+RAW_ID = "_airbyte_raw_id"
+EXTRACTED_AT = "_airbyte_extracted_at"
+META = "_airbyte_meta"
+GENERATION_ID = "_airbyte_generation_id"
 DATA = "_airbyte_data"
 """The record as JSON text, in text formats that are not flattened."""
 ID_BYTES = 16
@@ -38,6 +42,24 @@ ARROW_ENVELOPE = (
     pa.field(EMITTED_AT, EMITTED_AT_TYPE, nullable=False),
 )
 """The Arrow fields."""
+_CHANGE = ("field", "change", "reason")
+META_TYPE = pa.struct(
+    [("sync_id", pa.int64()), ("changes", pa.list_(pa.struct([(name, pa.string()) for name in _CHANGE])))]
+)
+"""What the connector's newer versions say of a record: the sync that landed it, and what it changed in it."""
+_AVRO_CHANGE = {
+    "type": "record",
+    "name": "change",
+    "fields": [{"name": name, "type": "string"} for name in _CHANGE],
+}
+_AVRO_META = {
+    "type": "record",
+    "name": META,
+    "fields": [
+        {"name": "sync_id", "type": ["null", "long"]},
+        {"name": "changes", "type": {"type": "array", "items": _AVRO_CHANGE}},
+    ],
+}
 
 
 class Envelope(NamedTuple):
@@ -50,8 +72,40 @@ class Envelope(NamedTuple):
 
 ENVELOPES: Mapping[EnvelopeName, Envelope] = {
     "airbyte_0": Envelope((RECORD_ID, EMITTED_AT), AVRO_ENVELOPE, ARROW_ENVELOPE),
+    "airbyte_1": Envelope(
+        (RAW_ID, EXTRACTED_AT, META, GENERATION_ID),
+        (
+            {**AVRO_ENVELOPE[0], "name": RAW_ID},
+            {**AVRO_ENVELOPE[1], "name": EXTRACTED_AT},
+            {"name": META, "type": _AVRO_META},
+            {"name": GENERATION_ID, "type": "long"},
+        ),
+        (
+            ARROW_ENVELOPE[0].with_name(RAW_ID),
+            ARROW_ENVELOPE[1].with_name(EXTRACTED_AT),
+            pa.field(META, META_TYPE),
+            pa.field(GENERATION_ID, pa.int64()),
+        ),
+    ),
     "none": Envelope((), (), ()),
 }
+_SAME_MEANING = {RECORD_ID: RAW_ID, EMITTED_AT: EXTRACTED_AT, RAW_ID: RECORD_ID, EXTRACTED_AT: EMITTED_AT}
+
+
+def in_envelope(table: pa.Table, record: Record) -> pa.Table:
+    """The table in which the columns of another era's envelope have the names that they have in this record's.
+
+    Args:
+        table: Records with any envelope.
+        record: The record type, which says what the envelope is to be.
+    """
+    wanted = set(envelope_of(record).names)
+
+    def name_of(column: str) -> str:
+        other = _SAME_MEANING.get(column)
+        return other if other in wanted and column not in wanted else column
+
+    return table.rename_columns([name_of(name) for name in table.column_names])
 
 
 def envelope_of(record: Record) -> Envelope:

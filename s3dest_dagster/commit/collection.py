@@ -62,7 +62,7 @@ def needed_segments(commit_log: CommitLog, head: Head) -> dict[str, Segment]:
     named.append(head.latest_schema.segment if head.latest_schema is not None else None)
     for before in (each.replaced.head for each in retired if each.replaced is not None):
         if before is not None:
-            restored = Head(location=head.location, segments=before.segments)
+            restored = Head(location=head.location, segments=before.segments, adoptions=before.adoptions)
             needed |= {each.name: each for each in commit_log.live_segments(restored)}
             named += [before.state_segment, before.schema_segment]
     wanted = {name for name in named if name is not None and name not in needed}

@@ -25,6 +25,8 @@ FORMAT_VERSION = 1
 """The version that is written. A reader refuses a newer version and ignores unknown fields of the same version."""
 VERSION_WITH_LISTS = 2
 """The version of a segment that refers to object lists: who ignored the references would miss objects."""
+VERSION_WITH_ADOPTIONS = 2
+"""The version of a head that names adoptions, for the same reason."""
 NEWEST_VERSION = VERSION_WITH_LISTS
 """The newest version that can be read."""
 _RESTORE = "Restore it from a backup or an older version of it."

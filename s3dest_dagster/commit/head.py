@@ -12,7 +12,7 @@ from datetime import datetime
 import msgspec
 
 from s3dest_dagster.batch import Lineage
-from s3dest_dagster.commit.documents import FORMAT_VERSION, DocumentKind, ScopeLocation
+from s3dest_dagster.commit.documents import FORMAT_VERSION, VERSION_WITH_ADOPTIONS, DocumentKind, ScopeLocation
 from s3dest_dagster.commit.segment import ReplacedHead, Segment
 
 MAX_RETIRED = 16
@@ -80,6 +80,9 @@ class Head:
     met."""
     segments: tuple[tuple[str, ...], ...] = ()
     """Names of the live segments, level by level. A segment is older than all segments of the levels before its own."""
+    adoptions: tuple[str, ...] = ()
+    """Names of the live segments with adopted objects, oldest first. They are older than all others, and nothing is
+    merged with them."""
     next_part_number: int = 0
     """The lowest part number that was never used."""
     latest_sync_start: datetime | None = None
@@ -112,13 +115,13 @@ class Head:
 
     @property
     def newest(self) -> str | None:
-        """The name of the newest live segment."""
+        """The name of the newest live segment, apart from adoptions."""
         return next((level[-1] for level in self.segments if level), None)
 
     @property
     def oldest_first(self) -> tuple[str, ...]:
         """The names of the live segments that the head itself names."""
-        return tuple(name for level in reversed(self.segments) for name in level)
+        return (*self.adoptions, *(name for level in reversed(self.segments) for name in level))
 
     def ends_with(self, segment: Segment) -> bool:
         """Whether this segment is the newest of the scope, and no other segment is pending."""
@@ -138,8 +141,9 @@ class Head:
     # ------------------------------------------------------------------ how the commit changes it
 
     def succeeding(self, earlier: Head) -> Head:
-        """This head, with the sequence number that follows the earlier head's."""
-        return replace(self, sequence_number=earlier.sequence_number + 1)
+        """This head, with the sequence number that follows the earlier head's, and the version that its fields need."""
+        version = VERSION_WITH_ADOPTIONS if self.adoptions else FORMAT_VERSION
+        return replace(self, format_version=version, sequence_number=earlier.sequence_number + 1)
 
     def decided(self, segment: Segment) -> Head:
         """This head once the segment is decided."""
@@ -152,21 +156,39 @@ class Head:
             segment: The pending segment.
             keep_until: The time until which replaced objects are kept. None if they are already deleted.
         """
+        if segment.is_adoption:
+            return self._with_adoption(segment)
         fingerprint = segment.schema.fingerprint
         return replace(
             self._without_pending(segment),
             segments=self._segments_with(segment),
+            adoptions=() if segment.replaces else self.adoptions,
             recent_syncs=self._syncs_with(segment)[-REMEMBERED_SYNCS:],
             state_segment=self._state_with(segment),
             latest_schema=LatestSchema(fingerprint, segment.name) if fingerprint else self._schema_with(segment),
             retired=self._retired_with(segment, keep_until) if keep_until is not None else self.retired,
         )
 
+    def _with_adoption(self, segment: Segment) -> Head:
+        """This head once the adoption is published. The last sync stays the last one, with its schema and its state."""
+        adoption = PublishedSync(segment.sync_id, complete=True, segment=segment.name)
+        syncs = (*self.recent_syncs[:-1], adoption, *self.recent_syncs[-1:])
+        return replace(
+            self._without_pending(segment),
+            adoptions=(*self.adoptions, segment.name),
+            recent_syncs=syncs[-REMEMBERED_SYNCS:],
+        )
+
+    def without_adoptions(self) -> Head:
+        """This head once everything that was adopted is forgotten."""
+        return replace(self, adoptions=())
+
     def before(self) -> ReplacedHead:
         """The fields of this head that a retirement empties."""
         schema = self.latest_schema
         return ReplacedHead(
             segments=self.segments,
+            adoptions=self.adoptions,
             state_segment=self.state_segment,
             schema_segment=schema.segment if schema is not None else None,
             schema_fingerprint=schema.fingerprint if schema is not None else None,
@@ -190,6 +212,7 @@ class Head:
         return replace(
             self,
             segments=before.segments,
+            adoptions=before.adoptions,
             state_segment=before.state_segment,
             latest_schema=schema,
             retired=tuple(kept),
@@ -200,6 +223,7 @@ class Head:
         return replace(
             self._without_pending(segment),
             segments=(),
+            adoptions=(),
             recent_syncs=self._syncs_with(segment)[-REMEMBERED_SYNCS:],
             state_segment=None,
             latest_schema=None,
@@ -221,6 +245,7 @@ class Head:
         return replace(
             self,
             segments=given.segments,
+            adoptions=given.adoptions,
             next_part_number=max(self.next_part_number, given.next_part_number),
             latest_sync_start=max(starts, default=None),
             recent_syncs=syncs[-REMEMBERED_SYNCS:],
@@ -237,7 +262,7 @@ class Head:
             emptied: Whether the scope's previous objects are already deleted.
         """
         head = self._without_pending(segment)
-        return replace(head, segments=(), state_segment=None) if emptied else head
+        return replace(head, segments=(), adoptions=(), state_segment=None) if emptied else head
 
     def _without_pending(self, segment: Segment) -> Head:
         """This head without the pending segment. Its part numbers are never used again, even if it was rolled back."""

@@ -6,8 +6,7 @@ Must not know: how a registry is entered.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 
 from s3dest_dagster.commit.documents import StreamLocation, registry_key
 from s3dest_dagster.commit.registry_document import REGISTRIES
@@ -15,13 +14,14 @@ from s3dest_dagster.commit.scopes import FoundScope, scopes_of_stream, stream_ro
 from s3dest_dagster.errors import KeyCollisionError
 from s3dest_dagster.keys import (
     KeyTemplate,
+    keys_of_connector,
     literal_root_of,
     manifest_root_in,
     manifest_roots,
     may_share_key_name,
     stream_root,
 )
-from s3dest_dagster.storage import Bucket, in_parallel
+from s3dest_dagster.storage import Bucket, ListedObject, in_parallel
 from s3dest_dagster.stream import Scope, StreamId
 
 
@@ -50,10 +50,14 @@ def could_own(bucket: Bucket, root: str, keys: Collection[str]) -> bool:
         return True
     templates = [used.template for used in registry.templates]
     return any(
-        template is None or any(map(template.matcher(name).fullmatch, keys))
-        for template in templates
-        for name in registry.names
+        template is None or _makes_any(template, name, keys) for template in templates for name in registry.names
     )
+
+
+def _makes_any(template: KeyTemplate, stream: StreamId, keys: Iterable[str]) -> bool:
+    """Whether the template, or the connector with the same settings, could have made any of these keys."""
+    own, of_connector = template.matcher(stream), keys_of_connector(template, stream)
+    return any(own.fullmatch(key) or of_connector.matches(key) for key in keys)
 
 
 def connector_keys(bucket: Bucket, template: KeyTemplate, scope: Scope, own: set[str]) -> set[str]:
@@ -63,23 +67,32 @@ def connector_keys(bucket: Bucket, template: KeyTemplate, scope: Scope, own: set
     belongs to (see `KeyTemplate.untagged_matcher`).
     """
     pattern = template.untagged_matcher(scope.stream)
-    return set() if pattern is None else unowned_keys(bucket, template.listing_root(scope.stream), pattern, own)
+    if pattern is None:
+        return set()
+    root = template.listing_root(scope.stream)
+    return set(unowned_objects(bucket, root, lambda key: key not in own and bool(pattern.fullmatch(key))))
 
 
-def unowned_keys(bucket: Bucket, prefix: str, pattern: re.Pattern[str], own: Collection[str] = ()) -> set[str]:
-    """The keys in the bucket under a prefix that match a pattern and that no scope owns. Keys in `own` count as owned.
+def unowned_objects(bucket: Bucket, prefix: str, is_wanted: Callable[[str], bool]) -> dict[str, ListedObject]:
+    """The objects under a prefix that no scope owns, by key, except manifests.
 
     The data is listed before the heads are read, so an object that is published in between is found in its head.
+
+    Args:
+        bucket: The bucket.
+        prefix: What their keys begin with.
+        is_wanted: Whether an object with this key is looked at.
     """
-    unknown: set[str] = set()
+    unknown: dict[str, ListedObject] = {}
     roots = set(manifest_roots(prefix))
     for listed in bucket.list_objects(prefix):
         if (root := manifest_root_in(listed.key)) is not None:
             roots.add(root)
-        elif listed.key not in own and pattern.fullmatch(listed.key):
-            unknown.add(listed.key)
-    for owner in possible_owners(bucket, unknown, roots):
-        unknown -= _held_by(owner)
+        elif is_wanted(listed.key):
+            unknown[listed.key] = listed
+    for owner in possible_owners(bucket, unknown.keys(), roots):
+        for key in _held_by(owner):
+            unknown.pop(key, None)
     return unknown
 
 

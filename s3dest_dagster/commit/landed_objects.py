@@ -29,6 +29,10 @@ class LandedObject:
     """CRC-32 of its bytes, in hexadecimal digits."""
     partition_values: Mapping[str, str | None] | None = None
     """The values of its directories by their names, null for a null. Null if the stream has no `partition_by`."""
+    is_counted: bool = True
+    """False: it was adopted without being read, so that its `rows` is 0 although it has records."""
+    generation_id: int | None = None
+    """The generation that its metadata name, if it was adopted. Null if they name none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +62,7 @@ class SegmentObject(LandedObject):
     """An object of a segment: what readers need, why it was closed, and how it is published."""
 
     close_reason: str
-    """Why it was closed: `size`, `memory`, `schema` or `end`."""
+    """Why it was closed: `size`, `memory`, `schema` or `end`. `adopted` if it was there already."""
     short_row_groups: int = 0
     """Number of row groups that ended early because memory ran short."""
     upload: MultipartUpload | None = None

@@ -5,7 +5,7 @@ Every step is idempotent, so any writer can finish what another writer has begun
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import chain
@@ -314,6 +314,13 @@ class _Publication:
         """Revokes the decision, and raises CommitError."""
         commit_log, segment = self.commit_log, self.segment
         purged = self._revoke(arrived)
+        if segment.is_adoption:
+            raise CommitError(
+                f"The adoption for {commit_log.scope} was given up, and nothing was adopted: "
+                f"{commit_log.bucket.uri(missing)} was changed or deleted meanwhile. Run it again.",
+                key=missing,
+                **commit_log.error_location,
+            )
         sync = f"Sync {segment.sync_id} of {commit_log.scope}"
         why = f"the upload of {commit_log.bucket.uri(missing)} vanished before it was published"
         cure = "(a lifecycle rule that aborts uploads, or a server that forgot them). Run the sync again."
@@ -329,12 +336,16 @@ class _Publication:
 
         The objects are read before the head: objects that were seen while the sync was still pending are its own.
         """
-        own, purged = self.commit_log.etags_of(arrived), self._was_purged()
+        own, purged = self._own_etags(arrived), self._was_purged()
         self.check_not_moved()
         self.commit_log.check_own(own)
         self.commit_log.bucket.delete_unchanged(own)
         self.move_head(self.decided.head.rolled_back(self.segment, emptied=purged))
         return purged
+
+    def _own_etags(self, arrived: Sequence[str]) -> Mapping[str, str]:
+        """The ETags of those objects that the sync itself made. Adopted objects were there before, and stay."""
+        return {} if self.segment.is_adoption else self.commit_log.etags_of(arrived)
 
     def _was_purged(self) -> bool:
         """Whether the replaced objects are already deleted, by this publication or by an interrupted one."""

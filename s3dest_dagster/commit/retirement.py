@@ -35,7 +35,9 @@ class ScopeContent:
     objects: int
     """Number of live objects."""
     rows: int
-    """Their rows."""
+    """Their rows, as far as they are counted."""
+    uncounted: int = 0
+    """Those of the objects that were adopted without being read."""
     bytes: int
     """Their size in bytes."""
     has_state: bool
@@ -71,6 +73,9 @@ def content_in(commit_log: CommitLog, head: Head) -> ScopeContent:
         scope=commit_log.scope,
         objects=len(absorbed) + sum(each.object_count for each in segments),
         rows=sum(item.rows for item in absorbed) + sum(each.rows for each in segments),
+        uncounted=sum(
+            not item.is_counted for each in segments if each.is_adoption for item in commit_log.lists.objects(each)
+        ),
         bytes=sum(item.bytes for item in absorbed) + sum(each.bytes for each in segments),
         has_state=head.state_segment is not None,
     )
@@ -118,7 +123,9 @@ def restore(
     segment = _retirement(commit_log, seen.head)
     if segment is None:
         return None
-    if len(seen.head.segments) != 1 or seen.head.newest != segment.name or seen.head.state_segment is not None:
+    head = seen.head
+    has_landed = len(head.segments) != 1 or head.newest != segment.name or head.adoptions
+    if has_landed or head.state_segment is not None:
         raise _refusal(commit_log, "it has landed since, or was given a state. Retire that first")
     until = next(each.delete_after for each in seen.head.retired if each.segment == segment.name)
     # Nobody deletes the objects before this time, whichever head he has read.

@@ -65,6 +65,8 @@ class ReplacedHead:
 
     segments: tuple[tuple[str, ...], ...]
     """Names of the segments that were live, level by level."""
+    adoptions: tuple[str, ...] = ()
+    """Names of the live segments with adopted objects."""
     state_segment: str | None
     """Name of the segment with the newest state, or null."""
     schema_segment: str | None
@@ -159,8 +161,10 @@ class SegmentSchema:
     """JSON schema of the stream, as text. Null if the stream has none and there were no records."""
     changes: SchemaChanges | None = None
     """How the columns differ from those of the previous sync. Null if they do not differ."""
-    envelope: Literal["airbyte_0", "none"] = "airbyte_0"
-    """The columns that every record has besides its own: `_airbyte_ab_id` and `_airbyte_emitted_at`, or none."""
+    envelope: Literal["airbyte_0", "airbyte_1", "none"] = "airbyte_0"
+    """The columns that every record has besides its own, named after the connector's eras: `_airbyte_ab_id` and
+    `_airbyte_emitted_at`; or `_airbyte_raw_id`, `_airbyte_extracted_at`, `_airbyte_meta` and
+    `_airbyte_generation_id`; or none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,8 +188,9 @@ class Segment:
     """Version of this format. A reader refuses a newer one."""
     location: ScopeLocation
     """The scope that the segment belongs to, and the segment's location. A reader refuses it anywhere else."""
-    kind: Literal["sync", "retirement", "transfer"] = "sync"
-    """Why it was written: by a sync, or to retire the scope or give its content away. The scope then holds nothing."""
+    kind: Literal["sync", "retirement", "transfer", "adoption"] = "sync"
+    """Why it was written: by a sync; to retire the scope or give its content away, so that it then holds nothing; or to
+    adopt objects that were there already."""
     owner: str | None = None
     """The owner of the stream when the segment landed, or null."""
     name: str
@@ -252,8 +257,13 @@ class Segment:
         return len(self.objects) + sum(each.objects for each in self.object_lists)
 
     @property
+    def is_adoption(self) -> bool:
+        """Whether its objects were not landed by the library, so that giving it up must not delete them."""
+        return self.kind == "adoption"
+
+    @property
     def rows(self) -> int:
-        """The records of its objects."""
+        """The records of its objects, as far as they are counted."""
         return sum(each.rows for each in self.objects) + sum(each.rows for each in self.object_lists)
 
     @property

@@ -183,10 +183,12 @@ def build_segment(
     )
     if segment.object_lists or (segment.replaced is not None and segment.replaced.object_lists):
         segment = replace(segment, format_version=VERSION_WITH_LISTS)
-    if head.newest is None or segment.replaces:
+    if segment.replaces or not (head.newest or head.adoptions):
         return replace(segment, total_rows=segment.rows)
+    if head.newest is None:
+        return segment
     newest = commit_log.read_segment(head.newest)
-    before = _rows_before(commit_log, head, newest)
+    before = _rows_before(commit_log, head, newest) if not head.adoptions else None
     segment = replace(segment, total_rows=None if before is None else before + segment.rows)
     return segment if segment.is_empty else replace(segment, compaction=compaction(segment, head, newest))
 

@@ -19,7 +19,6 @@ import pyarrow as pa
 import pyarrow.dataset
 
 from s3dest_dagster.columns.kinds.record import Record
-from s3dest_dagster.columns.merged_columns import merged_record
 from s3dest_dagster.dagster.asset_metadata import scopes_of
 from s3dest_dagster.dagster.input_metadata import COLUMNS_KEY, FILTER_KEY, InputSelection, upstream_stream
 from s3dest_dagster.dagster.run_landing import connection_of_workers
@@ -29,7 +28,7 @@ from s3dest_dagster.errors import ObjectNotFoundError, SettingsError
 from s3dest_dagster.formats import table_schema
 from s3dest_dagster.formats.row_filter import RowFilter
 from s3dest_dagster.inspection.portable import PortableObject, portable_objects
-from s3dest_dagster.inspection.read import ScopeSnapshot, read_whole, snapshot
+from s3dest_dagster.inspection.read import ScopeSnapshot, read_whole, record_of_scopes, snapshot
 from s3dest_dagster.printable import amount
 from s3dest_dagster.settings.connection import S3Connection
 from s3dest_dagster.settings.destination import S3Destination
@@ -121,8 +120,7 @@ class LandedScopes:
             key: scope.selected(selection.where, selection.as_of) for key, scope in by_key.items() if scope.segments
         }
         stream = str(next(iter(scopes.values())).stream) if scopes else "nothing"
-        written = list(dict.fromkeys(each for scope in landed.values() for each in scope.written_columns))
-        record = merged_record(written, stream) if written else None
+        record = record_of_scopes(list(landed.values()), stream)
         schema = table_schema(record) if record is not None else pa.schema([])
         rows = RowFilter.of(selection.filter, schema, stream) if record is not None else None
         return cls(landed, record, _select_columns(schema, selection.columns, stream), stream, connection, rows)

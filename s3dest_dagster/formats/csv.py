@@ -58,8 +58,7 @@ class Csv(Text[CsvFormat]):
         read = record_reader(names[own:], record, dialect)
         for cells in rows:
             data = unquoted(cells[own]) if is_whole else read(cells[own:])
-            record_id, emitted_at = map(unquoted, cells[:own] if own else (b"", b"0"))
-            yield record_id.decode(), int(emitted_at), data
+            yield _line([unquoted(cell) for cell in cells[:own]], data)
 
     def diagnostics(self, record: Record, json_schema: Mapping[str, Any]) -> Iterator[Diagnostic]:
         if not self.is_flat:
@@ -149,6 +148,17 @@ class CsvEncoder(TextEncoder[CsvFormat]):
         heads = pieces(glued([*envelope, before + b'"'], batch.num_rows))
         cells = compact_lines(raws).replace(b'"', b'""').split(b"\n")
         return JoinedLines(heads, cells, b'"\r\n')
+
+
+def _line(envelope: Sequence[bytes], record: bytes) -> Line:
+    """The line with these texts in the cells of its envelope."""
+    if not envelope:
+        return Line("", 0, record)
+    record_id, emitted_at, *newer = envelope
+    meta, generation_id = newer or (b"", b"")
+    return Line(
+        record_id.decode(), int(emitted_at), record, meta or b"null", int(generation_id) if generation_id else None
+    )
 
 
 def _sources(record: Record) -> list[str]:

@@ -22,7 +22,7 @@ from s3dest_dagster.columns.diagnostics import Diagnostic, line_diagnostics
 from s3dest_dagster.columns.kinds.record import Record
 from s3dest_dagster.columns.names import OVERFLOW
 from s3dest_dagster.columns.overflow import OverflowNames
-from s3dest_dagster.columns.schemas import DATA, EMITTED_AT, RECORD_ID, envelope_of, record_ids
+from s3dest_dagster.columns.schemas import DATA, EMITTED_AT, GENERATION_ID, META, RECORD_ID, envelope_of, record_ids
 from s3dest_dagster.formats.protocol import Contents, OnMismatch
 from s3dest_dagster.formats.reading import Line
 from s3dest_dagster.formats.text import JoinedLines, Lines, Text, TextEncoder, decimal_texts
@@ -43,8 +43,9 @@ class Jsonl(Text[JsonlFormat]):
 
     def parse(self, text: bytes, record: Record) -> Iterator[Line]:
         if not envelope_of(record).names:
-            return (("", 0, line) for line in text.split(b"\n") if line)
-        return _flat_lines(text) if self.is_flat else _enveloped_lines(text)
+            return (Line("", 0, line) for line in text.split(b"\n") if line)
+        names = envelope_of(record).names
+        return _flat_lines(text, names) if self.is_flat else _enveloped_lines(text, names)
 
     def diagnostics(self, record: Record, json_schema: Mapping[str, Any]) -> Iterator[Diagnostic]:
         return line_diagnostics(record, json_schema) if self.is_flat else super().diagnostics(record, json_schema)
@@ -130,22 +131,26 @@ def _without_clash(body: bytes, moved: Counter[Entry]) -> bytes:
 # ---------------------------------------------------------------------- reading
 
 
-class _Enveloped(msgspec.Struct):
-    id: str = msgspec.field(name=RECORD_ID)
-    emitted_at: int | str = msgspec.field(name=EMITTED_AT)
-    data: msgspec.Raw = msgspec.field(name=DATA)
+def _enveloped_lines(text: bytes, envelope: Sequence[str]) -> Iterator[Line]:
+    for members in _members.decode_lines(text):
+        yield _line(members, envelope, bytes(members[DATA]))
 
 
-_enveloped = msgspec.json.Decoder(_Enveloped)  # made here, since several threads may use it first at the same time
-
-
-def _enveloped_lines(text: bytes) -> Iterator[Line]:
-    for line in _enveloped.decode_lines(text):
-        yield line.id, int(line.emitted_at), bytes(line.data)
-
-
-def _flat_lines(text: bytes) -> Iterator[Line]:
+def _flat_lines(text: bytes, envelope: Sequence[str]) -> Iterator[Line]:
     for line in text.splitlines():
         members, earlier = members_of(line)
-        record_id, emitted_at = (msgspec.json.decode(members.pop(name)) for name in _ENVELOPE)
-        yield record_id, int(emitted_at), object_of([*earlier, *members.items()])
+        own = {name: members.pop(name) for name in envelope if name in members}
+        yield _line(own, envelope, object_of([*earlier, *members.items()]))
+
+
+_members = msgspec.json.Decoder(dict[str, msgspec.Raw])
+"""Made here, since several threads may use it first at the same time."""
+
+
+def _line(own: Mapping[str, msgspec.Raw | bytes], envelope: Sequence[str], record: bytes) -> Line:
+    """The line with these members of its envelope, as JSON texts."""
+    record_id, emitted_at = (msgspec.json.decode(own[name]) for name in envelope[:2])
+    if META not in envelope:
+        return Line(record_id, int(emitted_at), record)
+    generation_id = msgspec.json.decode(own.get(GENERATION_ID, b"null"))
+    return Line(record_id, int(emitted_at), record, bytes(own.get(META, b"null")), generation_id)

@@ -6,13 +6,14 @@ the format of a file.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from s3dest_dagster.batch import TARGET_BATCH_BYTES, JsonBatch
 from s3dest_dagster.columns.converter import RecordConverter
@@ -23,15 +24,27 @@ from s3dest_dagster.columns.kinds.scalar import STRING
 from s3dest_dagster.columns.kinds.union import Position
 from s3dest_dagster.columns.names import OVERFLOW
 from s3dest_dagster.columns.schemas import (
+    META,
+    META_TYPE,
     arrow_schema,
     emitted_at_column,
     envelope_of,
     within_parquet,
 )
 
-Line = tuple[str, int, bytes]
-"""A record of a text format: its id, its emission time, and its JSON text. Without an envelope, the first two have no
-meaning."""
+
+class Line(NamedTuple):
+    """A record of a text format. Without an envelope, only `record` has a meaning."""
+
+    id: str
+    emitted_at: int
+    record: bytes
+    """Its JSON text."""
+    meta: bytes = b"null"
+    """The JSON text of `_airbyte_meta`, in the envelope that has it."""
+    generation_id: int | None = None
+    """The generation, in the envelope that has it."""
+
 
 ROWS_AT_ONCE = 10_000
 
@@ -52,12 +65,24 @@ def table_of_lines(record: Record, lines: Iterable[Line]) -> pa.Table:
     schema, converter = schema_of(record), RecordConverter(record, layout=Layout.NAMED)
     batches = []
     for chunk in _chunks(lines):
-        ids, emitted_at, raws = zip(*chunk, strict=True)
-        times = np.array(emitted_at, np.int64)
+        raws = tuple(line.record for line in chunk)
+        times = np.array([line.emitted_at for line in chunk], np.int64)
         converted = converter.convert(JsonBatch(raws, times, sum(map(len, raws)))).data
-        envelope = [pa.array(ids, pa.string()), emitted_at_column(times)] if envelope_of(record).names else []
-        batches.append(pa.RecordBatch.from_arrays([*envelope, *converted.columns], schema=schema))
+        columns = [*_envelope_columns(record, chunk, times), *converted.columns]
+        batches.append(pa.RecordBatch.from_arrays(columns, schema=schema))
     return pa.Table.from_batches(batches, schema)
+
+
+def _envelope_columns(record: Record, lines: Sequence[Line], times: NDArray[np.int64]) -> list[pa.Array]:
+    """The columns of the envelope for these lines."""
+    names = envelope_of(record).names
+    if not names:
+        return []
+    columns = [pa.array([line.id for line in lines], pa.string()), emitted_at_column(times)]
+    if META in names:
+        columns.append(pa.array([msgspec.json.decode(line.meta) for line in lines], META_TYPE))
+        columns.append(pa.array([line.generation_id for line in lines], pa.int64()))
+    return columns
 
 
 def _chunks(lines: Iterable[Line]) -> Iterator[list[Line]]:
@@ -66,7 +91,7 @@ def _chunks(lines: Iterable[Line]) -> Iterator[list[Line]]:
     size = 0
     for line in lines:
         chunk.append(line)
-        size += len(line[2])
+        size += len(line.record)
         if size >= TARGET_BATCH_BYTES:
             yield chunk
             chunk, size = [], 0

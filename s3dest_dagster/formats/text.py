@@ -65,7 +65,7 @@ class Text(Format[TextSettings]):
     def read(self, record: Record, content: Content, written: Record, rows: RowFilter | None = None) -> pa.Table:
         lines = self.parse(decompress_text(content), record)
         if names := SourceNames(written, root=not self.has_header):
-            lines = ((record_id, emitted_at, names.apply(raw)) for record_id, emitted_at, raw in lines)
+            lines = (line._replace(record=names.apply(line.record)) for line in lines)
         return table_of_lines(record, lines)
 
     @property

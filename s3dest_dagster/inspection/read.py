@@ -16,6 +16,7 @@ from isal.isal_zlib import crc32
 from s3dest_dagster.columns.kinds.record import Record
 from s3dest_dagster.columns.merged_columns import WrittenColumns, merged_record, readable_record
 from s3dest_dagster.columns.retyping import aligned
+from s3dest_dagster.columns.schemas import in_envelope
 from s3dest_dagster.commit.commit_log import CommitLog, SeenHead
 from s3dest_dagster.commit.landed_objects import LandedObject, LandedSync
 from s3dest_dagster.commit.segment import Segment
@@ -110,8 +111,7 @@ class ScopeSnapshot:
         Raises:
             SchemaError: A column has types that no single type can hold.
         """
-        written = self.written_columns
-        return merged_record(written, str(self.commit_log.scope)) if written else None
+        return record_of_scopes([self], str(self.commit_log.scope))
 
     def tables(self, record: Record | None = None, rows: RowFilter | None = None) -> Iterator[pa.Table]:
         """Yields the records, one table per object, each compared with the manifest. All tables have the same columns.
@@ -162,7 +162,7 @@ class ScopeSnapshot:
         record = readable_record(written, columns)
         table = read_table(format_of(each.segment), record, found[0], written=written.record, rows=rows)
         try:
-            whole = aligned(table, table_schema(columns))
+            whole = aligned(in_envelope(table, columns), table_schema(columns))
         except pa.ArrowException as error:
             raise self._unlike(each, error) from error
         return whole if rows is None else whole.filter(rows.expression)
@@ -188,6 +188,23 @@ class ScopeSnapshot:
             )
         kind = ObjectReplacedError if replaced else ObjectNotFoundError
         return kind(sentence, stream=str(scope.stream), partition=scope.partition, key=each.item.key)
+
+
+def record_of_scopes(scopes: Sequence[ScopeSnapshot], name: str) -> Record | None:
+    """The columns of all objects of these scopes together, with the envelope of the newest ones that have one. None if
+    no records were ever landed, and no schema was declared.
+
+    Raises:
+        SchemaError: A column has types that no single type can hold. The error has this name.
+    """
+    written = list(dict.fromkeys(each for scope in scopes for each in scope.written_columns))
+    if not written:
+        return None
+    merged = merged_record(written, name)
+    # The newest objects may have the same columns as older ones, with those of another envelope between them.
+    newest_first = (written_columns(segment) for scope in reversed(scopes) for segment in reversed(scope.segments))
+    envelopes = (each.record.envelope for each in newest_first if each is not None)
+    return replace(merged, envelope=next((each for each in envelopes if each != "none"), merged.envelope))
 
 
 def snapshot(bucket: Bucket, template: KeyTemplate, scope: Scope) -> ScopeSnapshot:

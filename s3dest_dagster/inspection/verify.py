@@ -13,7 +13,7 @@ from datetime import datetime
 from isal.isal_zlib import crc32
 
 from s3dest_dagster.commit.commit_log import CommitLog
-from s3dest_dagster.commit.key_owners import unowned_keys
+from s3dest_dagster.commit.key_owners import unowned_objects
 from s3dest_dagster.commit.landed_objects import LandedObject
 from s3dest_dagster.commit.object_lists import ObjectLists
 from s3dest_dagster.commit.segment import Counts, SchemaChanges, Segment
@@ -21,7 +21,7 @@ from s3dest_dagster.commit.written_columns import written_columns
 from s3dest_dagster.errors import CommitError
 from s3dest_dagster.formats import read_table
 from s3dest_dagster.inspection.read import format_of
-from s3dest_dagster.keys import KeyTemplate
+from s3dest_dagster.keys import KeyTemplate, keys_of_connector
 from s3dest_dagster.printable import amount
 from s3dest_dagster.settings.connection import is_aws
 from s3dest_dagster.settings.destination import SYNC_METADATA
@@ -45,6 +45,8 @@ class Verified:
     """A sentence for each difference."""
     uncompared: int = 0
     """Objects whose content could not be compared, because their server has its own ETag rule or encrypts them."""
+    uncounted: int = 0
+    """Objects that were adopted without being read, so that `rows` lacks their records."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,27 +123,42 @@ def last_sync(bucket: Bucket, template: KeyTemplate, scope: Scope) -> LastSync |
     )
 
 
-def foreign_keys(bucket: Bucket, template: KeyTemplate, stream: StreamId) -> set[str]:
-    """The keys of objects that match the stream's template but are in no manifest: those of the connector, or foreign
-    ones.
+@dataclass(frozen=True, slots=True)
+class StrayKeys:
+    """The keys of objects that look like a stream's but are in no manifest."""
 
-    Empty if the template does not name the stream. Lists everything under the stream's prefix.
+    foreign: frozenset[str] = frozenset()
+    """Those that match the stream's template: objects of the connector, or foreign ones."""
+    unrecognised: frozenset[str] = frozenset()
+    """Those that only the connector makes, such as `….jsonl.gz-1`. A full refresh leaves them."""
+
+
+def stray_keys(bucket: Bucket, template: KeyTemplate, stream: StreamId) -> StrayKeys:
+    """The keys of objects that look like a stream's but are in no manifest.
+
+    There are none if the template does not name the stream. Lists everything under the stream's prefix.
     """
     if not template.names_stream:
-        return set()
-    return unowned_keys(bucket, template.listing_root(stream), template.matcher(stream))
+        return StrayKeys()
+    exact, wide = template.matcher(stream), keys_of_connector(template, stream)
+    found = set[str]()
+    for prefix in dict.fromkeys((template.listing_root(stream), *wide.prefixes)):
+        found |= unowned_objects(bucket, prefix, lambda key: bool(exact.fullmatch(key)) or wide.matches(key)).keys()
+    foreign = frozenset(key for key in found if exact.fullmatch(key))
+    return StrayKeys(foreign, frozenset(found) - foreign)
 
 
 def _verified(commit_log: CommitLog, segments: Sequence[Segment], *, deep: bool) -> Verified:
     bucket, scope = commit_log.bucket, commit_log.scope
     problems = [problem for segment in segments if (problem := _count_problem(segment))]
     unlike: list[_Entry] = []
-    objects = rows = uncompared = 0
+    objects = rows = uncompared = uncounted = 0
     follows_the_rule = is_aws(bucket.endpoint)
     compared = each_in_parallel(lambda entry: (entry, _compare(bucket, entry)), _entries(commit_log.lists, segments))
     for entry, comparison in compared:
         if entry.segment is not None:
             objects, rows = objects + 1, rows + entry.item.rows
+            uncounted += not entry.item.is_counted
         if not comparison.problem and comparison.etag == "unlike":
             unlike.append(entry)
             continue
@@ -160,7 +177,7 @@ def _verified(commit_log: CommitLog, segments: Sequence[Segment], *, deep: bool)
             problems.append(problem)
         else:
             uncompared += 1
-    return Verified(scope, objects, rows, tuple(problems), uncompared)
+    return Verified(scope, objects, rows, tuple(problems), uncompared, uncounted)
 
 
 def _entries(lists: ObjectLists, segments: Sequence[Segment]) -> Iterator[_Entry]:
@@ -215,7 +232,7 @@ def _read_problem(bucket: Bucket, entry: _Entry) -> str:
     # Every reader raises its own errors.
     except Exception as error:
         return f"{uri} cannot be read: {type(error).__name__}: {error}"
-    if rows != item.rows:
+    if item.is_counted and rows != item.rows:
         return f"{uri} has {amount(rows, 'row')}; its manifest says {item.rows:,}"
     return ""
 

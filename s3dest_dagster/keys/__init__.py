@@ -6,6 +6,8 @@ It knows S3's limits for keys and, in its messages, the names of the settings. M
 read the clock.
 """
 
+from s3dest_dagster.keys.connector_keys import ConnectorKeys as ConnectorKeys
+from s3dest_dagster.keys.connector_keys import keys_of_connector as keys_of_connector
 from s3dest_dagster.keys.names import decode_name as decode_name
 from s3dest_dagster.keys.names import encode_name as encode_name
 from s3dest_dagster.keys.names import key_name as key_name

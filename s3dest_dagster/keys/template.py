@@ -177,7 +177,7 @@ class KeyTemplate:
 
         This includes the keys that the connector makes with it: a decimal part number or a UUID, any known extension.
         """
-        return _data_regex(pattern_of(self._for_stream(stream)))
+        return data_regex(pattern_of(self._for_stream(stream)))
 
     def untagged_matcher(self, stream: StreamId) -> re.Pattern[str] | None:
         """Matches (with `fullmatch`) the keys of an unpartitioned stream that belong to it even if no manifest lists
@@ -188,7 +188,7 @@ class KeyTemplate:
         tokens = self._for_stream(stream)
         if not self.names_stream or any(isinstance(token, Placeholder) and token.free for token in tokens):
             return None
-        return _data_regex(tuple(piece for piece in pattern_of(tokens) if piece != TAG))
+        return data_regex(tuple(piece for piece in pattern_of(tokens) if piece != TAG))
 
     def recurring(self, stream: StreamId, keys: Iterable[str]) -> list[str]:
         """The keys of a stream that this template may make again, and those that come from another template."""
@@ -435,7 +435,7 @@ def part_id(matcher: re.Pattern[str], key: str) -> str | None:
     return match.groupdict().get("part") if match else None
 
 
-def _data_regex(pattern: KeyPattern) -> re.Pattern[str]:
+def data_regex(pattern: KeyPattern) -> re.Pattern[str]:
     """Matches the keys of a pattern, except those of manifests."""
     return re.compile(f"(?!(?:.*/)?{RESERVED_SEGMENT}/){regex(pattern)}", re.DOTALL)
 

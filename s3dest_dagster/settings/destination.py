@@ -19,9 +19,9 @@ from s3dest_dagster.keys import DEFAULT_PATH_FORMAT, KeyTemplate
 from s3dest_dagster.settings.fields import Settings, documented, refuse_variables, setting
 from s3dest_dagster.settings.formats import (
     Decimals,
-    EnvelopeName,
     FormatSettings,
     JsonlFormat,
+    LandedEnvelope,
     NaiveMoments,
     OpenObjects,
     TypeRules,
@@ -184,7 +184,7 @@ class RecordSettings(Settings):
         default=None,
         hash=False,
     )
-    envelope: EnvelopeName = setting(
+    envelope: LandedEnvelope = setting(
         'The columns that every record has besides its own: `"airbyte_0"` is `_airbyte_ab_id` and '
         '`_airbyte_emitted_at`, and `"none"` is none of them, see [envelope](formats.md#the-envelope).',
         default="airbyte_0",

@@ -417,8 +417,10 @@ UnknownTypes = Literal["fail", "text"]
 OpenObjects = Literal["map", "text"]
 NaiveMoments = Literal["utc", "keep"]
 Decimals = Literal["exact", "connector"]
-EnvelopeName = Literal["airbyte_0", "none"]
+EnvelopeName = Literal["airbyte_0", "airbyte_1", "none"]
 """The columns that every record has besides its own fields, named after the connector's eras."""
+LandedEnvelope = Literal["airbyte_0", "none"]
+"""The envelopes that objects are landed with. Those of the other are read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -433,7 +435,7 @@ class TypeRules:
     """Whether a moment that is declared to have no zone is taken as UTC, or stays without a zone."""
     decimals: Decimals = "exact"
     """Whether `multipleOf` and `airbyte_type: big_number` declare decimals, or nothing, as in the connector."""
-    envelope: EnvelopeName = "airbyte_0"
+    envelope: LandedEnvelope = "airbyte_0"
     """The columns before those of the record, whose names no field can have."""
 
 

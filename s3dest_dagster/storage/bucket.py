@@ -200,6 +200,14 @@ class Bucket:
         """An object's complete bytes and its ETag. None if there is no object. A truncated answer is read again."""
         return objects.read(self._requests, key)
 
+    def get_range(self, key: str, start: int, stop: int) -> bytes:
+        """The bytes of an object from one position up to another, which is not included.
+
+        Raises:
+            ObjectNotFoundError: There is no object.
+        """
+        return objects.read_range(self._requests, key, start, stop)
+
     def head(self, key: str) -> ObjectHead | None:
         """Size, ETag and metadata of an object. None if there is no object."""
         return objects.head(self._requests, key)

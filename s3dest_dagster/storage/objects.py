@@ -136,6 +136,22 @@ def read(requests: Requests, key: str) -> tuple[bytes, str] | None:
     return _unless_missing(requests, key, once)
 
 
+def read_range(requests: Requests, key: str, start: int, stop: int) -> bytes:
+    """The bytes of an object from one position up to another, which is not included.
+
+    Raises:
+        ObjectNotFoundError: There is no such object.
+    """
+
+    def once() -> bytes:
+        answer = requests.send("get_object", Key=key, Range=f"bytes={start}-{stop - 1}")
+        content: bytes = answer["Body"].read()
+        # A server that does not know ranges sends everything.
+        return content if "ContentRange" in answer else content[start:stop]
+
+    return requests.retry("s3:GetObject", key, once)
+
+
 def head(requests: Requests, key: str) -> ObjectHead | None:
     """Size, ETag and metadata of an object. None if there is no such object."""
     return _unless_missing(requests, key, lambda: to_head(requests.send("head_object", Key=key)))

@@ -19,7 +19,7 @@ from s3dest_dagster.ingest.landing import land
 from s3dest_dagster.ingest.receipt import Receipt
 from s3dest_dagster.ingest.streams import landing_streams
 from s3dest_dagster.inspection.read import read_scope
-from s3dest_dagster.inspection.verify import foreign_keys, verify
+from s3dest_dagster.inspection.verify import stray_keys, verify
 from s3dest_dagster.settings.destination import S3Destination
 from s3dest_dagster.stream import Scope, Stream, StreamId, SyncMode
 
@@ -66,7 +66,7 @@ def test_an_object_of_others_in_a_directory_is_found(moto_s3: S3Server, settings
     keys = ["data/public/users/name=odd/99.jsonl", "data/public/users/name=odd/notes.txt"]
     for key in keys:
         moto_s3.client().put_object(Bucket=settings.s3_bucket_name, Key=key, Body=b"{}\n")
-    assert foreign_keys(moto_s3.open(settings), settings.template, USERS.stream) == {keys[0]}
+    assert stray_keys(moto_s3.open(settings), settings.template, USERS.stream).foreign == {keys[0]}
 
 
 def test_retired_directories_come_back_whole_or_are_deleted(moto_s3: S3Server, settings: S3Destination) -> None:

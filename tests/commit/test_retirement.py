@@ -21,7 +21,7 @@ from s3dest_dagster.commit.states import reached_state
 from s3dest_dagster.errors import CommitError, S3DestError, SupersededError
 from s3dest_dagster.ingest.landing import Landing, land
 from s3dest_dagster.inspection.read import read_scope
-from s3dest_dagster.inspection.verify import foreign_keys, verify
+from s3dest_dagster.inspection.verify import stray_keys, verify
 from s3dest_dagster.settings.destination import S3Destination
 from s3dest_dagster.storage import Bucket
 from s3dest_dagster.stream import Scope, StreamId, SyncMode
@@ -78,7 +78,7 @@ def test_a_retired_scope_holds_nothing_until_it_is_restored(any_s3: S3Server, pa
     assert content.bytes > 0
     assert seen(bucket, settings, scope) == ([], None)
     assert listed(any_s3, settings, scope) == [1, 2, 3]
-    assert not foreign_keys(bucket, settings.template, scope.stream)
+    assert not stray_keys(bucket, settings.template, scope.stream).foreign
     assert retire_by(bucket, settings, scope).is_empty
     kept = retired_scope(bucket, settings, scope)
     assert kept is not None

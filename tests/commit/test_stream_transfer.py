@@ -27,7 +27,7 @@ from s3dest_dagster.commit.stream_transfer import NewName, move_stream, what_wou
 from s3dest_dagster.errors import CommitError, KeyCollisionError, OwnershipError, S3DestError, SupersededError
 from s3dest_dagster.ingest.landing import Landing, land
 from s3dest_dagster.inspection.read import read_scope
-from s3dest_dagster.inspection.verify import foreign_keys, last_sync, verify
+from s3dest_dagster.inspection.verify import last_sync, stray_keys, verify
 from s3dest_dagster.settings.destination import S3Destination
 from s3dest_dagster.settings.formats import JsonlFormat, ParquetFormat
 from s3dest_dagster.storage import Bucket
@@ -100,7 +100,7 @@ def test_everything_goes_to_the_new_name_and_comes_back(any_s3: S3Server, partit
     assert data_keys(any_s3, settings.s3_bucket_name) == keys
     for scope in (old, new):
         assert verify(bucket, settings.template, scope, deep=True).problems == ()
-        assert not foreign_keys(bucket, settings.template, scope.stream)
+        assert not stray_keys(bucket, settings.template, scope.stream).foreign
     assert move(bucket, settings, NewName(name.target, name.source))
     assert (seen(bucket, settings, old), seen(bucket, settings, new)) == (before, EMPTY)
     assert verify(bucket, settings.template, old).problems == ()
@@ -156,7 +156,7 @@ def test_the_old_name_starts_anew_and_takes_no_object_away(moto_s3: S3Server, pa
         assert seen(bucket, settings, old)[0] == [7, 8]
     assert seen(bucket, settings, Scope(third))[0] == [1, 2, 3]
     assert verify(bucket, settings.template, Scope(third), deep=True).problems == ()
-    assert not foreign_keys(bucket, settings.template, name.source)
+    assert not stray_keys(bucket, settings.template, name.source).foreign
     land_into(moto_s3, settings, Scope(third), 4, 4, mode=SyncMode.FULL_REFRESH, sync_id="other")
     assert seen(bucket, settings, Scope(third))[0] == [4]
     assert seen(bucket, settings, old)[0] in ([7, 8], [])

@@ -11,7 +11,7 @@ from servers import S3Server
 from s3dest_dagster.batch import BadRecord
 from s3dest_dagster.commit.landed_objects import MultipartUpload
 from s3dest_dagster.ingest.landing import Landing, land
-from s3dest_dagster.inspection.verify import foreign_keys, verify
+from s3dest_dagster.inspection.verify import stray_keys, verify
 from s3dest_dagster.settings.destination import S3Destination
 from s3dest_dagster.settings.formats import AvroFormat, CsvFormat, JsonlFormat, ParquetFormat
 from s3dest_dagster.storage import Bucket
@@ -190,5 +190,5 @@ def test_matching_objects_that_no_scope_owns_are_foreign(moto_s3: S3Server) -> N
     bucket = moto_s3.open(settings)
     for name in ("2020_01_01_1577836800000_0.csv", "notes.csv", "archive/2020_01_01_1577836800000_0.csv"):
         bucket.put(f"data/public/users/{name}", b"x")
-    foreign = foreign_keys(bucket, settings.template, stream().id)
+    foreign = stray_keys(bucket, settings.template, stream().id).foreign
     assert foreign == {"data/public/users/2020_01_01_1577836800000_0.csv"}
