@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from s3dest_dagster.settings.stream_settings import StreamSettings as StreamSettings
     from s3dest_dagster.sources.airbyte.config import ConfigFile as ConfigFile
     from s3dest_dagster.sources.airbyte.connector import AirbyteSource as AirbyteSource
+    from s3dest_dagster.sources.airbyte.launch import DockerImage as DockerImage
+    from s3dest_dagster.sources.airbyte.launch import PyAirbyteConnector as PyAirbyteConnector
     from s3dest_dagster.sources.files import FileSource as FileSource
     from s3dest_dagster.sources.python import batches as batches
     from s3dest_dagster.sources.sql.source import SqlSource as SqlSource
@@ -50,8 +52,10 @@ if TYPE_CHECKING:
 _MODULES = {
     "AirbyteSource": "sources.airbyte.connector",
     "ConfigFile": "sources.airbyte.config",
+    "DockerImage": "sources.airbyte.launch",
     "FieldSelection": "settings.stream_settings",
     "FileSource": "sources.files",
+    "PyAirbyteConnector": "sources.airbyte.launch",
     "S3Connection": "settings.connection",
     "S3Destination": "settings.destination",
     "S3DestinationComponent": "dagster.component.component",

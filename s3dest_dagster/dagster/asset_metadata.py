@@ -15,7 +15,7 @@ from typing import Any
 import dagster as dg
 from dagster_shared.check import CheckError
 
-from s3dest_dagster.dagster.metadata import MAX_ROWS
+from s3dest_dagster.dagster.preview import MAX_ROWS
 from s3dest_dagster.errors import SettingsError
 from s3dest_dagster.settings.fields import refuse_variables
 from s3dest_dagster.settings.stream_settings import StreamSettings

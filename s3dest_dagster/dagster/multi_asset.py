@@ -18,6 +18,7 @@ from s3dest_dagster.dagster.failures import as_dagster_failures
 from s3dest_dagster.dagster.run_config import add_run_config, run_config_of
 from s3dest_dagster.dagster.run_landing import landing_resource
 from s3dest_dagster.dagster.run_plan import show_plan
+from s3dest_dagster.dagster.source_metadata import versioned
 from s3dest_dagster.dagster.source_run import land_streams
 from s3dest_dagster.dagster.source_step import SourceStep
 from s3dest_dagster.dagster.translator import S3DestinationTranslator, asset_name, check_distinct
@@ -48,7 +49,7 @@ def build_multi_asset(
     op: dict[str, Any] = {}
     specs: list[dg.AssetSpec] = []
     for stream in streams:
-        spec, op = apply_settings(translator.get_asset_spec(stream), settings)
+        spec, op = apply_settings(versioned(translator.get_asset_spec(stream), source), settings)
         spec = name_table(spec, stream)
         specs.append(spec.with_io_manager_key(io_manager_key).replace_attributes(skippable=body is not None))
     check_distinct((stream, spec.key) for stream, spec in zip(streams, specs, strict=True))

@@ -21,7 +21,7 @@ from s3dest_dagster.batch import Batch, SourceItem
 from s3dest_dagster.commit.segment_builder import replaces_scope
 from s3dest_dagster.dagster.asset_metadata import preview_rows_of, scopes_of, stream_of
 from s3dest_dagster.dagster.failures import located
-from s3dest_dagster.dagster.metadata import Preview
+from s3dest_dagster.dagster.preview import Preview
 from s3dest_dagster.dagster.run_config import (
     StreamRunConfig,
     destination_of_run,
@@ -47,6 +47,7 @@ from s3dest_dagster.dagster.run_landing import (
 )
 from s3dest_dagster.dagster.run_start import check_start, refuse_start, run_metadata, state_of_read
 from s3dest_dagster.dagster.shared_streams import refuse_shared_streams
+from s3dest_dagster.dagster.source_metadata import ReadReport
 from s3dest_dagster.dagster.step_values import StagedShards, StepValue, keep_step_value
 from s3dest_dagster.engines import Engine, engine_of
 from s3dest_dagster.errors import SettingsError
@@ -157,14 +158,15 @@ class _Output:
         """Lands the records of one scope. Returns the metadata of its materialization."""
         preview, started = Preview(self.stream, self.preview_rows), time.monotonic()
         limit = ReadLimit(self.config.record_limit, self.config.time_limit_s, time.monotonic)
+        observed: dict[str, Any] = {}
         if isinstance(records, StagedShards):
             receipt = self._commit(scope, records)
         elif (engine := engine_of(records)) is not None:
             receipt = self._write(scope, records, engine)
         else:
-            receipt = self._publish(scope, records, preview, limit)
+            receipt, observed = self._publish(scope, records, preview, limit)
         seconds = time.monotonic() - started
-        settings = run_metadata(self.config, limit, scope.stream)
+        settings = {**observed, **run_metadata(self.config, limit, scope.stream)}
         key = self.context.asset_key
         return self.report.add(
             key, scope.partition, self.stream, receipt, seconds=seconds, preview=preview, settings=settings
@@ -191,7 +193,10 @@ class _Output:
             options = {"s3": connection, **({"hash_key": hash_key} if hash_key is not None else {})}
             return engine.write(dataset, order, **options)
 
-    def _publish(self, scope: Scope, records: Any, preview: Preview, limit: ReadLimit) -> Receipt:
+    def _publish(
+        self, scope: Scope, records: Any, preview: Preview, limit: ReadLimit
+    ) -> tuple[Receipt, dict[str, Any]]:
+        """Lands records. Returns the receipt, and the metadata of the source."""
         stream = str(scope.stream)
         check_start(self.config, self.stream, scope)
         refuse_start(self.config, records, stream)
@@ -210,11 +215,14 @@ class _Output:
                 on_checkpoint=self.report.log_checkpoint,
             ) as landing,
         ):
+            before = None if landing.last_state is None else landing.last_state.text
             if not landing.recorded:
                 with _opened(records, landing, self.config) as items:
                     for item in limit.limited(items, scope.stream):
                         landing.append(item)
-            return landing.commit()
+            receipt = landing.commit()
+        source = records.source if isinstance(records, DeferredRead) else None
+        return receipt, ReadReport(source, {self.stream.id: before}).metadata(self.stream.id, receipt.state)
 
 
 # ---------------------------------------------------------------------- which records land in which scope

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import dagster as dg
@@ -14,10 +15,11 @@ import dagster as dg
 from s3dest_dagster.commit.segment_builder import replaces_scope
 from s3dest_dagster.dagster.assets import run_log
 from s3dest_dagster.dagster.config import look_up
-from s3dest_dagster.dagster.metadata import Preview
+from s3dest_dagster.dagster.preview import Preview
 from s3dest_dagster.dagster.run_config import StreamRunConfig, for_stream, refuse_part, stream_of_run
 from s3dest_dagster.dagster.run_landing import ProgressLines, StepReport, new_sync
 from s3dest_dagster.dagster.run_start import check_start, run_metadata
+from s3dest_dagster.dagster.source_metadata import ReadReport
 from s3dest_dagster.dagster.source_start import start_of_read
 from s3dest_dagster.dagster.source_step import SourceStep
 from s3dest_dagster.errors import S3DestError, SettingsError
@@ -27,6 +29,7 @@ from s3dest_dagster.ingest.receipt import Receipt
 from s3dest_dagster.ingest.streams import StreamLandings, landing_streams
 from s3dest_dagster.ingest.target import Target
 from s3dest_dagster.printable import printable, printable_lines
+from s3dest_dagster.sources import MultiStreamSource, ObservedSource
 from s3dest_dagster.stream import Scope, Stream, StreamId
 
 
@@ -65,10 +68,15 @@ class PartitionRun:
         started = time.monotonic()
         limit = ReadLimit(self.config.record_limit, self.config.time_limit_s, time.monotonic)
         with self._landings(scopes, previews, failed) as landings:
+            states = {each.stream.id: each.last_state.text if each.last_state else None for each in landings.unread}
             self._read(landings, limit)
+            observed = ReadReport(self._observed, states)
             for receipt in landings.publish():
                 stream, seconds = sources[receipt.scope.stream], time.monotonic() - started
-                settings = run_metadata(self._config_of(stream), limit, stream)
+                settings = {
+                    **observed.metadata(stream, receipt.state),
+                    **run_metadata(self._config_of(stream), limit, stream),
+                }
                 yield stream, self._add_to_report(stream, receipt, seconds, previews[stream], settings)
 
     def _landings(
@@ -137,7 +145,7 @@ class PartitionRun:
                 self.context.log.warning(printable(start.warning))
             for landing in unread:
                 landing.continue_from(start.lineage)
-            source = self.step.source.with_variables(look_up)
+            source = self._source
             if self.config.start_date is not None:
                 source = source.starting_at(self.config.start_date)
             reading = source.read(
@@ -154,6 +162,14 @@ class PartitionRun:
                         return
         except S3DestError as error:
             landings.source_failed(error)
+
+    @cached_property
+    def _source(self) -> MultiStreamSource:
+        return self.step.source.with_variables(look_up)
+
+    @property
+    def _observed(self) -> ObservedSource | None:
+        return self._source if isinstance(self._source, ObservedSource) else None
 
     def _as_read(self, landing: Landing) -> Stream:
         """The stream as the source reads it: a full refresh of this run is still read as an append, with its states."""

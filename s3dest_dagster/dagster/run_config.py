@@ -73,7 +73,7 @@ class StreamRunConfig(dg.Config):
         default=None, description="Land at most so many records of each stream or partition, to try it out."
     )
     time_limit_s: float | None = Field(
-        default=None, description="Stop reading after so many seconds, at the next record, to try it out."
+        default=None, description="Stop each call of a source after so many seconds, at the next record, to try it out."
     )
     allow_partial: bool = Field(
         default=False,

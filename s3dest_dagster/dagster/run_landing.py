@@ -21,7 +21,8 @@ import dagster as dg
 
 from s3dest_dagster.dagster.former_streams import FormerStreams
 from s3dest_dagster.dagster.lineage import column_lineage
-from s3dest_dagster.dagster.metadata import Preview, digest, receipt_metadata
+from s3dest_dagster.dagster.metadata import digest, receipt_metadata
+from s3dest_dagster.dagster.preview import Preview
 from s3dest_dagster.errors import SettingsError
 from s3dest_dagster.ingest.receipt import Progress, Receipt, Sample, StreamProgress
 from s3dest_dagster.ingest.target import resident_bytes

@@ -14,6 +14,7 @@ from s3dest_dagster.dagster.asset_metadata import partition_values_of
 from s3dest_dagster.dagster.assets import AssetBody, AssetSettings, build_asset, over_slices, run_log
 from s3dest_dagster.dagster.config import look_up
 from s3dest_dagster.dagster.sharded_asset import build_sharded_asset
+from s3dest_dagster.dagster.source_metadata import versioned
 from s3dest_dagster.dagster.translator import S3DestinationTranslator
 from s3dest_dagster.errors import SettingsError
 from s3dest_dagster.sources import ShardedSource, Slice, Source
@@ -42,6 +43,8 @@ def build_source_asset(
             )
         return _sharded(source, stream, translator, partitions, settings)
     function = source.asset_function(stream, over_slices(stream, partitions))
+    if settings.get("code_version") is None:
+        settings = {**settings, "code_version": versioned(translator.get_asset_spec(stream), source).code_version}
     return build_asset(stream, function, translator, partitions, settings, body)
 
 

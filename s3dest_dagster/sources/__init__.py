@@ -8,7 +8,7 @@ which builds it from YAML. Must not know: buckets, formats, Dagster.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from functools import wraps
@@ -63,6 +63,24 @@ class Slice:
     """The date from which this run reads. None: from the date that the source's settings say."""
 
 
+@runtime_checkable
+class ObservedSource(Protocol):
+    """A source that can be named, with its version, beside what it has given."""
+
+    @property
+    def name(self) -> str:
+        """The source's name."""
+
+    def declared_version(self) -> str | None:
+        """The source's version, as far as it is known without running anything."""
+
+    def reported_version(self) -> str | None:
+        """The source's version, once it has run. None if nothing says it."""
+
+    def secrets_in(self, text: str) -> Collection[str]:
+        """The secrets of the source's settings that may occur in the text."""
+
+
 @dataclass(frozen=True, slots=True)
 class DeferredRead:
     """A read that starts once the landing is open, because it continues from the last state that the landing
@@ -76,6 +94,8 @@ class DeferredRead:
     """Whether a stream that the source never mentions has no records. If False, this is an error."""
     start_date: str | None = None
     """The date from which the read begins, if the run sets one and the source can read from it."""
+    source: ObservedSource | None = None
+    """The source that is read, to be shown with what it gives. None if there is nothing to show."""
 
 
 OverSlices = Callable[[Callable[[Slice], Any]], Callable[..., Any]]

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import dagster as dg
 import pytest
 from airbyte_messages import descriptor, message_line
+from fake_docker import FakeDocker
 from scripted_source import ScriptedSource
 
-from s3dest_dagster import build_stream_assets
+from s3dest_dagster import AirbyteSource, build_stream_assets
 
 SECRET = "hush-hush-42"
 
@@ -134,3 +136,120 @@ def test_a_long_stack_trace_is_shown_by_its_end(lake, scripted):
     trace = failure_of(lake, scripted).metadata["stack_trace"].value
     assert len(trace) == 8000
     assert trace.endswith("the end")
+
+
+# The state
+
+
+@pytest.mark.parametrize("as_one_run", [False, True])
+def test_the_state_and_its_change_are_on_the_materialization(lake, scripted, metadata_of, as_one_run):
+    scripted.stream("users").counting("users", until=2)
+    made = assets_of(scripted, as_one_run=as_one_run)
+    first = metadata_of(lake.materialize(*made), made[0].op.name)
+    assert first["state"] == {"at": 2}
+    assert "state_changes" not in first
+    scripted.on("read").records("users", {"id": 3}).state("users", {"at": 3, "page": None})
+    scripted.source()
+    second = metadata_of(lake.materialize(*made), made[0].op.name)
+    assert second["state"] == {"at": 3, "page": None}
+    assert second["state_changes"] == {"at": "2 → 3", "page": "nothing → null"}
+
+
+def state_shown(lake, scripted: ScriptedSource, metadata_of, state: dict[str, Any], config: dict[str, Any]) -> Any:
+    scripted.stream("users").records("users", {"id": 1}).state("users", state)
+    (made,) = assets_of(scripted, config)
+    return metadata_of(lake.materialize(made), made.op.name)["state"]
+
+
+def test_no_secret_of_the_config_is_in_the_state(lake, scripted, metadata_of):
+    config = {"password": SECRET, "url": "https://me:s3cr3t-word@host/"}
+    state = {"at": f"token={SECRET}", SECRET: 1, "next_url": "https://me:other-word@host/", "access_token": "abc"}
+    assert state_shown(lake, scripted, metadata_of, state, config) == {
+        "at": "token=****",
+        "****": 1,
+        "next_url": "https://me:****@host/",
+        "access_token": "****",
+    }
+    assert scripted.calls("spec") == []
+
+
+def test_what_the_specification_marks_is_secret_at_any_depth(lake, scripted, metadata_of):
+    marked = {"airbyte_secret": True}
+    branches = {"oneOf": [{"properties": {"pin": marked}}, {"properties": {"other": {}}}]}
+    schema = {"properties": {"login": branches, "shards": {"items": {"properties": {"seed": marked}}}, "city": {}}}
+    scripted.on("spec").prints(message_line("SPEC", "spec", {"connectionSpecification": schema}))
+    scripted.on("read")
+    config = {"login": {"pin": "blue horse"}, "shards": [{"seed": 8_675_309}], "city": "Amsterdam"}
+    state = {"from": "blue horse, Amsterdam", "seed": 8_675_309, "text": "8675309!"}
+    assert state_shown(lake, scripted, metadata_of, state, config) == {
+        "from": "****, Amsterdam",
+        "seed": "****",
+        "text": "****!",
+    }
+    assert len(scripted.calls("spec")) == 1
+
+
+def test_without_a_specification_every_value_of_the_config_is_secret(lake, scripted, metadata_of):
+    scripted.on("spec").exits(1)
+    scripted.on("read")
+    shown = state_shown(lake, scripted, metadata_of, {"from": "Amsterdam"}, {"city": "Amsterdam"})
+    assert shown == {"from": "****"}
+
+
+def test_a_long_state_is_cut(lake, scripted, metadata_of):
+    shown = state_shown(lake, scripted, metadata_of, {"seen": ["x" * 10] * 1000}, {})
+    assert len(shown) == 5001
+    assert shown.startswith('{"seen": ["xxxxxxxxxx"')
+
+
+def test_a_state_of_all_streams_shows_what_concerns_the_stream(lake, scripted, metadata_of):
+    entries = [
+        {"stream_descriptor": {"name": "users"}, "stream_state": {"at": 1}},
+        {"stream_descriptor": {"name": "orders"}, "stream_state": {"at": 2}},
+    ]
+    state = {"type": "GLOBAL", "global": {"shared_state": {"lsn": 7}, "stream_states": entries}}
+    scripted.stream("users").stream("orders").records("users", {"id": 1}).records("orders", {"id": 2})
+    scripted.prints(json.dumps({"type": "STATE", "state": state}))
+    (made,) = assets_of(scripted, as_one_run=True)
+    shown = lake.materialize(made).asset_materializations_for_node(made.op.name)
+    assert [each.metadata["state"].value for each in shown] == [
+        {"shared_state": {"lsn": 7}, "stream_state": {"at": 1}},
+        {"shared_state": {"lsn": 7}, "stream_state": {"at": 2}},
+    ]
+
+
+# The version
+
+
+def test_the_version_of_an_image_is_shown_and_changes_the_code_version(
+    lake, scripted, metadata_of, tmp_path, monkeypatch
+):
+    scripted.stream("users").records("users", {"id": 1})
+    scripted.source()
+    docker = FakeDocker(tmp_path, scripted.command, label="2.1.7")
+    monkeypatch.setenv("PATH", docker.path)
+
+    def users(image: str, **settings: Any) -> dg.AssetsDefinition:
+        source = AirbyteSource(f"docker://{image}")
+        (made,) = build_stream_assets(source, catalog=scripted.catalog, partitions_def=None, **settings)
+        return made
+
+    def code_version(made: dg.AssetsDefinition) -> str | None:
+        return made.code_versions_by_key[made.key]
+
+    made = users("airbyte/source-shop:latest")
+    shown = metadata_of(lake.materialize(made), made.op.name)
+    assert (shown["connector"], shown["connector_version"]) == ("source-shop", "2.1.7")
+    old, new = users("airbyte/source-shop:2.1.0"), users("airbyte/source-shop:2.2.0")
+    assert code_version(old) == code_version(users("airbyte/source-shop:2.1.0"))
+    assert code_version(old) != code_version(new)
+    assert code_version(users("airbyte/source-shop:2.1.0", code_version="mine")) == "mine"
+    assert code_version(users("airbyte/source-shop:2.1.0", as_one_run=True, code_version="mine")) == "mine"
+
+
+def test_a_connector_without_a_version_is_shown_by_its_name(lake, scripted, metadata_of):
+    scripted.stream("users").records("users", {"id": 1})
+    (made,) = assets_of(scripted)
+    shown = metadata_of(lake.materialize(made), made.op.name)
+    assert shown["connector"].startswith("python")
+    assert "connector_version" not in shown

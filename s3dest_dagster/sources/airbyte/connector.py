@@ -24,15 +24,19 @@ from s3dest_dagster.settings.fields import refuse_variables
 from s3dest_dagster.sources import DeferredRead, Log, LookUp, OverSlices, RequestedStream, Slice
 from s3dest_dagster.sources.airbyte.catalog import Catalog
 from s3dest_dagster.sources.airbyte.config import ConfigFile, CurrentConfig, OnConfig, find_secrets
+from s3dest_dagster.sources.airbyte.launch import AnyCommand, Executable, launcher_of
 from s3dest_dagster.sources.airbyte.messages import BUFFER_MB
-from s3dest_dagster.sources.airbyte.process import private_directory, run_connector, split_command
+from s3dest_dagster.sources.airbyte.process import private_directory, run_connector
 from s3dest_dagster.sources.airbyte.protocol import STATE
 from s3dest_dagster.sources.airbyte.session import AnswerType, ConnectorSession
 from s3dest_dagster.sources.airbyte.source_report import log_to_logging
+from s3dest_dagster.sources.airbyte.specification import find_marked, plain_values
 from s3dest_dagster.sources.lines import MAX_LINE_MB, STALL_TIMEOUT_S
 from s3dest_dagster.sources.templating import PARTITION_VALUES, Values
 from s3dest_dagster.stream import Stream
 
+_specifications: dict[Any, Mapping[str, Any]] = {}
+"""The specification of each command that this process has asked for it."""
 _NUMBERS = ("max_line_mb", "buffer_mb", "stop_grace_s", "stall_timeout_s")
 
 
@@ -49,8 +53,10 @@ class AirbyteSource:
     errors (`config` defines what is secret).
     """
 
-    command: str | Sequence[str]
-    """The executable and its first arguments: a list, or a text that is split as a shell would split it."""
+    command: AnyCommand
+    """The executable and its first arguments: a list, or a text that is split as a shell would split it. Or a
+    `DockerImage` or a `PyAirbyteConnector`, also as a text: `docker://airbyte/source-github:2.1.0`,
+    `pyairbyte://source-faker==6.2.38`."""
     config: Mapping[str, Any] | Callable[[], Mapping[str, Any]] | None = field(default=None, repr=False)
     """The connector's configuration: a mapping, a `ConfigFile`, or a function that each run of the connector calls. Its
     texts may name the partition (`{{ partition_start }}`, see `templating.partition_values`)."""
@@ -84,7 +90,8 @@ class AirbyteSource:
     def __post_init__(self) -> None:
         for name in ("command", "temporary_directory", *_NUMBERS):
             refuse_variables(name, getattr(self, name))
-        object.__setattr__(self, "command", tuple(split_command(self.command)))
+        launcher = launcher_of(self.command)
+        object.__setattr__(self, "command", launcher.arguments if isinstance(launcher, Executable) else launcher)
         if self.on_config is None and isinstance(self.config, ConfigFile):
             object.__setattr__(self, "on_config", self.config.keep)
         for name in _NUMBERS:
@@ -93,8 +100,17 @@ class AirbyteSource:
 
     @property
     def name(self) -> str:
-        """The executable's name, for messages."""
-        return os.path.basename(self.command[0])
+        """The name of the executable, of the image, or of the connector to install, for messages."""
+        return launcher_of(self.command).name
+
+    def declared_version(self) -> str | None:
+        """The connector's version, as far as it is known without running anything: that of the Python package of the
+        executable, or the image's tag. None if nothing says it."""
+        return launcher_of(self.command).declared_version()
+
+    def reported_version(self) -> str | None:
+        """The connector's version, once it has run: also the label of an image. None if nothing says it."""
+        return launcher_of(self.command).reported_version()
 
     # ------------------------------------------------------------------ the connector's verbs
 
@@ -168,9 +184,14 @@ class AirbyteSource:
     ) -> Iterator[ConnectorSession]:
         """Runs the connector with this verb and these files, each passed by its option."""
         refuse_variables("env", self.env)
-        with private_directory(self.temporary_directory, self.stop_grace_s) as (directory, watcher):
-            arguments = [*self.command, verb, *_write_files(files, directory)]
-            with run_connector(arguments, watcher, environment=self.env, grace_s=self.stop_grace_s) as process:
+        launcher, grace_s = launcher_of(self.command), self.stop_grace_s
+        with private_directory(self.temporary_directory, grace_s, launcher.cleanup) as (directory, watcher):
+            command, environment = launcher.command(directory, self.env or {})
+            arguments = [*command, verb, *_write_files(files, directory)]
+            cleanup = launcher.cleanup(directory)
+            with run_connector(
+                arguments, watcher, environment=environment, grace_s=grace_s, cleanup=cleanup
+            ) as process:
                 yield ConnectorSession(
                     f"{self.name} {verb}",
                     process,
@@ -185,6 +206,27 @@ class AirbyteSource:
         template = self.config() if callable(self.config) else self.config or {}
         refuse_variables("config", template)
         return CurrentConfig(template, values, secrets=self._secrets(), keep=self.on_config, start_date=self.start_date)
+
+    def secrets_in(self, text: str) -> frozenset[str]:
+        """The secrets of the config and the environment, with those that the specification marks (`airbyte_secret`).
+
+        The connector is asked for its specification only if the text has a value of the config that is not known to be
+        a secret, and once per process. If it does not answer, all values of the config are secret.
+        """
+        config = self._current_config(None)
+        exposed = [value for value in plain_values(config.rendered) if value in text and value not in config.secrets]
+        if not exposed:
+            return config.secrets
+        try:
+            marked = list(find_marked(self._specification(), config.rendered))
+        except (SourceError, SettingsError):
+            marked = exposed
+        return config.secrets.union(marked)
+
+    def _specification(self) -> Mapping[str, Any]:
+        if self.command not in _specifications:
+            _specifications[self.command] = self.spec().get("connectionSpecification") or {}
+        return _specifications[self.command]
 
     def _secrets(self) -> list[str]:
         """The secrets of the environment and, unless it is a function, of the config."""
@@ -261,6 +303,7 @@ class AirbyteSource:
             is_incremental=self.is_incremental(stream),
             allow_empty=self.allow_empty,
             start_date=part.start_date,
+            source=source,
         )
 
     def _known_catalog(self) -> Catalog:

@@ -19,22 +19,19 @@ from __future__ import annotations
 
 import fcntl
 import os
-import select
 import shlex
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from typing import IO
 
 from s3dest_dagster.errors import SettingsError
 from s3dest_dagster.sources.airbyte import supervisor
+from s3dest_dagster.sources.airbyte.error_output import ErrorOutput
 
 # ---------------------------------------------------------------------- the directory, and its supervisor
 
@@ -45,11 +42,13 @@ _MIN_ABANDONED_AGE_S = 60.0
 
 
 class Supervisor:
-    """A running supervisor. Once this process is gone, it removes `directory` and ends the watched process group."""
+    """A running supervisor. Once this process is gone, it removes `directory`, ends the watched process group, and runs
+    the command `cleanup`."""
 
-    def __init__(self, directory: str, grace_s: float) -> None:
+    def __init__(self, directory: str, grace_s: float, cleanup: Sequence[str] = ()) -> None:
         reading_end, self._pipe = os.pipe()
         arguments = [sys.executable, "-I", "-S", supervisor.__file__, str(os.getpid()), str(grace_s), directory]
+        arguments += cleanup
         try:
             self._process = subprocess.Popen(
                 arguments,
@@ -79,12 +78,15 @@ class Supervisor:
 
 
 @contextmanager
-def private_directory(parent: str | None, grace_s: float) -> Iterator[tuple[str, Supervisor]]:
+def private_directory(
+    parent: str | None, grace_s: float, cleanup: Callable[[str], Sequence[str]] = lambda directory: ()
+) -> Iterator[tuple[str, Supervisor]]:
     """Creates a directory that only this user can read, and its supervisor. Removes both on exit.
 
     Args:
         parent: Where the directory is created. None: in the system's directory for temporary files.
         grace_s: Seconds between SIGTERM and SIGKILL, for the supervisor.
+        cleanup: Returns the command that ends what the connector leaves behind, for the supervisor.
     """
     remove_abandoned(parent or tempfile.gettempdir())
     directory = tempfile.mkdtemp(prefix=_PREFIX, dir=parent)
@@ -92,7 +94,7 @@ def private_directory(parent: str | None, grace_s: float) -> Iterator[tuple[str,
     try:
         lock = os.open(os.path.join(directory, _LOCK), os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
         fcntl.flock(lock, fcntl.LOCK_EX)
-        watcher = Supervisor(directory, grace_s)
+        watcher = Supervisor(directory, grace_s, cleanup(directory))
         try:
             yield directory, watcher
         finally:
@@ -133,6 +135,7 @@ def _remove_if_abandoned(directory: os.DirEntry[str]) -> None:
 
 _PIPE_BYTES = 1 << 20
 _POLL_INTERVAL_MS = 20
+_CLEANUP_S = 30.0
 
 
 def split_command(command: str | Sequence[str]) -> list[str]:
@@ -148,7 +151,12 @@ def split_command(command: str | Sequence[str]) -> list[str]:
 
 @contextmanager
 def run_connector(
-    arguments: Sequence[str], watcher: Supervisor, *, environment: Mapping[str, str] | None, grace_s: float
+    arguments: Sequence[str],
+    watcher: Supervisor,
+    *,
+    environment: Mapping[str, str] | None,
+    grace_s: float,
+    cleanup: Sequence[str] = (),
 ) -> Iterator[ConnectorProcess]:
     """Runs the command. On exit, for any reason, its whole process group is ended and every pipe is closed.
 
@@ -157,6 +165,7 @@ def run_connector(
         watcher: Ends the process group if this process is killed.
         environment: Variables that are added to those of this process.
         grace_s: Seconds between SIGTERM and SIGKILL.
+        cleanup: A command that ends what the processes leave behind, unless they end well. Empty: none.
 
     Raises:
         SettingsError: when the command cannot be started.
@@ -182,7 +191,14 @@ def run_connector(
         watcher.watch(popen.pid)
         yield process
     finally:
-        process.stop()
+        if process.stop() != 0 and cleanup:
+            _run_quietly(cleanup)
+
+
+def _run_quietly(command: Sequence[str]) -> None:
+    """Runs a command whose failure does no harm."""
+    with suppress(OSError, subprocess.TimeoutExpired):
+        subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=_CLEANUP_S, check=False)
 
 
 class ConnectorProcess:
@@ -194,7 +210,7 @@ class ConnectorProcess:
         self._popen = popen
         self._grace_s = grace_s
         self._stopped = False
-        self._errors = _ErrorReader(popen.stderr)
+        self._errors = ErrorOutput(popen.stderr)
         self.output = popen.stdout.fileno()
         _enlarge_pipe(self.output)
 
@@ -263,74 +279,3 @@ def _enlarge_pipe(descriptor: int) -> None:
     often."""
     with suppress(AttributeError, OSError):
         fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
-
-
-_MAX_NEW_LINES = 1000
-_MAX_LAST_LINES = 20
-_MAX_LINE_CHARACTERS = 4000
-_READ_BYTES = 1 << 16
-_MAX_READS_AFTER_STOP = 64
-"""More reads than a full pipe needs. The limit exists because a stray process may keep writing forever."""
-
-
-class _ErrorReader:
-    """Reads standard error on a thread, so that the connector never blocks on it. Keeps a bounded number of lines.
-
-    The caller fetches the lines (`new_lines`), so the log is only ever called on the caller's thread.
-    """
-
-    def __init__(self, stream: IO[bytes]) -> None:
-        self._stream = stream
-        self._new: deque[str] = deque()
-        self._last: deque[str] = deque(maxlen=_MAX_LAST_LINES)
-        self._dropped = 0
-        self._lock = threading.Lock()
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="connector-stderr", daemon=True)
-        self._thread.start()
-
-    def new_lines(self) -> list[str]:
-        with self._lock:
-            lines, dropped = list(self._new), self._dropped
-            self._new.clear()
-            self._dropped = 0
-        return [f"({dropped} earlier lines of standard error are not shown)", *lines] if dropped else lines
-
-    def last_lines(self) -> list[str]:
-        with self._lock:
-            return list(self._last)
-
-    def stop(self) -> None:
-        """Reads the rest of the pipe and ends the thread, even if a stray process holds the pipe open."""
-        self._stopped.set()
-        self._thread.join()
-        self._stream.close()
-
-    def _run(self) -> None:
-        descriptor = self._stream.fileno()
-        poll = select.poll()
-        poll.register(descriptor, select.POLLIN | select.POLLHUP)
-        rest = b""
-        reads_left = _MAX_READS_AFTER_STOP
-        while reads_left:
-            reads_left -= self._stopped.is_set()
-            if poll.poll(_POLL_INTERVAL_MS):
-                if not (chunk := os.read(descriptor, _READ_BYTES)):
-                    break
-                *lines, rest = (rest + chunk).split(b"\n")
-                if len(rest) > _MAX_LINE_CHARACTERS:
-                    lines, rest = [*lines, rest], b""
-                self._add(lines)
-            elif self._stopped.is_set():
-                break
-        self._add([rest])
-
-    def _add(self, lines: Sequence[bytes]) -> None:
-        texts = [line[:_MAX_LINE_CHARACTERS].decode("utf-8", "replace").rstrip() for line in lines]
-        with self._lock:
-            for text in filter(None, texts):
-                self._last.append(text)
-                self._new.append(text)
-            while len(self._new) > _MAX_NEW_LINES:
-                self._new.popleft()
-                self._dropped += 1

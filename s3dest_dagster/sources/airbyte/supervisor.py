@@ -1,8 +1,9 @@
 """A program that briefly outlives its parent, to end the connector that the parent can no longer end.
 
-Usage: `python -I -S supervisor.py PARENT GRACE DIRECTORY`. Standard input is a pipe that only the parent writes to; the
-parent writes the number of the connector's process group. Once the parent is gone, for any reason, this program removes
-the directory with the connector's secrets and ends the group: SIGTERM, then SIGKILL after GRACE seconds.
+Usage: `python -I -S supervisor.py PARENT GRACE DIRECTORY [COMMAND…]`. Standard input is a pipe that only the
+parent writes to; the parent writes the number of the connector's process group. Once the parent is gone, for any
+reason, this program removes the directory with the connector's secrets and ends the group: SIGTERM, then SIGKILL after
+GRACE seconds. At last it becomes the COMMAND, which ends what is not in the group, such as a container.
 
 It imports nothing from this library, so that it starts within milliseconds. `process` explains when it is used.
 """
@@ -24,6 +25,8 @@ def main() -> None:
         _remove(directory)
     if group:
         _end_group(group, grace_s)
+        if command := sys.argv[4:]:
+            os.execvp(command[0], command)
 
 
 def _wait_for_end_of(parent: int) -> int:
