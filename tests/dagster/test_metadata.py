@@ -11,7 +11,8 @@ from s3dest_dagster import AvroFormat, CsvFormat, S3Connection, open_bucket, str
 from s3dest_dagster.batch import Tally
 from s3dest_dagster.commit.landed_objects import SegmentObject
 from s3dest_dagster.commit.segment import Counts
-from s3dest_dagster.dagster.metadata import SHOWN_OBJECTS, Preview, receipt_metadata
+from s3dest_dagster.dagster.metadata import SHOWN_OBJECTS, receipt_metadata
+from s3dest_dagster.dagster.preview import Preview
 from s3dest_dagster.ingest.receipt import Receipt
 from s3dest_dagster.stream import Scope, Stream, StreamId
 

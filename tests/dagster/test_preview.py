@@ -11,7 +11,7 @@ import pytest
 
 from s3dest_dagster import Stream, stream_asset
 from s3dest_dagster.batch import ArrowBatch
-from s3dest_dagster.dagster.metadata import MAX_BYTES, MAX_COLUMNS, MAX_ROWS, Preview
+from s3dest_dagster.dagster.preview import MAX_BYTES, MAX_COLUMNS, MAX_ROWS, Preview
 from s3dest_dagster.errors import SettingsError
 
 

@@ -46,7 +46,8 @@ from s3dest_dagster.dagster import loading
 from s3dest_dagster.dagster.assets import AssetSettings
 from s3dest_dagster.dagster.io_manager import S3DestinationIOManager
 from s3dest_dagster.dagster.lineage import SOURCE_ASSET_KEY, column_lineage
-from s3dest_dagster.dagster.metadata import Preview, receipt_metadata
+from s3dest_dagster.dagster.metadata import receipt_metadata
+from s3dest_dagster.dagster.preview import Preview
 from s3dest_dagster.dagster.resource import S3Resource
 from s3dest_dagster.dagster.run_config import StreamRunConfig
 from s3dest_dagster.dagster.run_start import run_metadata
