@@ -551,3 +551,35 @@ def test_a_line_beyond_the_limit_is_an_error_that_names_the_setting():
 def test_a_line_of_a_hundred_megabytes_is_read():
     (item,) = read(user('{"a":"' + "é" * (50 << 20) + '"}'))
     assert item.batch.nbytes == (100 << 20) + 8
+
+
+# ---------------------------------------------------------------------- files beside records
+
+
+@pytest.mark.parametrize(
+    "member",
+    [
+        {
+            "file_reference": {
+                "staging_file_url": "/tmp/1",
+                "source_file_relative_path": "2026/cat.jpg",
+                "file_size_bytes": 5,
+            }
+        },
+        {"file": {"file_url": "/tmp/1", "file_relative_path": "2026/cat.jpg", "bytes": 5}},
+    ],
+)
+def test_a_record_with_a_file_is_refused_by_the_name_of_the_file(member) -> None:
+    line = json.loads(record_line("users", {"id": 1}))
+    line["record"] |= member
+    with pytest.raises(
+        SourceError, match=r"sends the file '2026/cat\.jpg' with a record of the stream users"
+    ) as caught:
+        read(record_line("users", {"id": 0}), json.dumps(line))
+    assert "Set the source's delivery method to replicate records" in str(caught.value)
+
+
+def test_members_that_say_there_is_no_file_are_ignored() -> None:
+    line = json.loads(record_line("users", {"file": {"name": "a column"}}))
+    line["record"] |= {"file_reference": None, "file": None}
+    assert raws(read(json.dumps(line))) == [b'{"file": {"name": "a column"}}']

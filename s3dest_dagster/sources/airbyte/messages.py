@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from codecs import BOM_UTF8
 from collections import defaultdict
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -97,6 +97,20 @@ class RecordBuffer:
         return StreamBatch(stream, JsonBatch(waiting.raws, emitted_at, waiting.nbytes))
 
 
+def _refuse_files(records: Iterable[RecordMessage | None]) -> None:
+    """Raises SourceError if a record comes with a file."""
+    for record in filter(None, records):
+        if (name := record.file_name) is not None:
+            stream = StreamId(record.namespace or None, record.stream)
+            file = f"the file {name!r}" if name else "a file"
+            raise SourceError(
+                f"The source sends {file} with a record of the stream {stream}. Files are not landed, and the record "
+                "is not whole without its file. Set the source's delivery method to replicate records, not to copy raw "
+                "files, or leave the stream out.",
+                stream=str(stream),
+            )
+
+
 class MessageReader:
     """Turns blocks of lines into items. Between blocks it holds less than `buffer_mb` of records."""
 
@@ -115,6 +129,8 @@ class MessageReader:
             block, self._has_begun = block.removeprefix(BOM_UTF8), True
         messages = decode_block(block)
         records = cast(list[RecordMessage], [message.record for message in messages])
+        if b'"file' in block:
+            _refuse_files(records)
         start = 0
         for index in [] if all(records) else [index for index, record in enumerate(records) if record is None]:
             self._add_records(records[start:index])

@@ -29,6 +29,9 @@ _Millis = Annotated[int, msgspec.Meta(ge=-62_135_596_800_000, le=253_402_300_799
 _DECODE_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
+_ABSENT = Raw()
+
+
 class RecordMessage(Struct, gc=False):
     """A RECORD: `data` is the text of one JSON value, `emitted_at` is in milliseconds since 1970."""
 
@@ -36,9 +39,28 @@ class RecordMessage(Struct, gc=False):
     data: Raw
     emitted_at: _Millis
     namespace: str | None = None
+    file_reference: Raw = _ABSENT
+    """Where the source has put a file that the record describes."""
+    file: Raw = _ABSENT
+    """The same in older versions of the protocol."""
+
+    @property
+    def file_name(self) -> str | None:
+        """The path, at the source, of the file that the record describes. Empty if it is not known. None if there is no
+        file."""
+        text = next((each for each in (self.file_reference, self.file) if bytes(each) not in (b"", b"null")), None)
+        if text is None:
+            return None
+        try:
+            described = _FILE.decode(text)
+        except _DECODE_ERRORS:
+            return ""
+        return described.source_file_relative_path or described.file_relative_path or ""
 
 
-_ABSENT = Raw()
+class _File(Struct):
+    source_file_relative_path: str | None = None
+    file_relative_path: str | None = None
 
 
 class Message(Struct, gc=False):
@@ -203,6 +225,7 @@ class StateLine:
 
 # Created at import: msgspec prepares a class at its first use, and crashes if two threads do so at the same time.
 _decoder = msgspec.json.Decoder(Message)
+_FILE = msgspec.json.Decoder(_File)
 STATE = msgspec.json.Decoder(StateMessage)
 STREAM_STATE = msgspec.json.Decoder(StreamState)
 LOG = msgspec.json.Decoder(LogMessage)
