@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import dagster as dg
 import numpy as np
 import pytest
-from docs import pages
 
+from docs import pages
 from s3dest_dagster import build_landing_checks, stream_asset
 from s3dest_dagster.batch import BadRecord, JsonBatch
 from s3dest_dagster.errors import SourceError
