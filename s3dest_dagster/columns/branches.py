@@ -51,7 +51,10 @@ def kind_of(branches: Iterable[Branch]) -> Kind:
     is part of a record in the same union. It is text if the union has another kind of text,
     as is a decimal of too many digits.
     """
-    legal = _legal(distinct(_without_special_texts(list(branches))))
+    branches = list(branches)
+    if len(branches) == 1 and isinstance(branches[0], Kind):
+        return branches[0]
+    legal = _legal(distinct(_without_special_texts(branches)))
     if legal and legal[-1] is Fallback.STRING and any(isinstance(branch, Temporal) for branch in legal[:-1]):
         legal.pop()
     kinds = [STRING if isinstance(branch, Fallback) else branch for branch in legal]
@@ -84,6 +87,9 @@ def distinct(branches: Iterable[Branch]) -> list[Branch]:
     A fallback and a declared string have the same Avro type, and the declared one wins. A fallback that is not the last
     branch counts as declared.
     """
+    branches = list(branches)
+    if len(branches) < 2:
+        return branches
     once = list(dict.fromkeys(branches))
     strings = [position for position, branch in enumerate(once) if branch in (Fallback.STRING, STRING)]
     if len(strings) > 1:

@@ -94,6 +94,9 @@ def allocate_names(
     in_use = {fold(name) for name in used}
     allocated: dict[NameRequest, str] = {}
     preferred = {request: request.preferred(style) for request in requests}
+    folded = {*map(fold, preferred.values())}
+    if len(folded) == len(preferred) and in_use.isdisjoint(folded):
+        return preferred
     ranks = {request: _rank(request, name) for request, name in preferred.items()}
     for rank in sorted(set(ranks.values())):
         names = {request: name for request, name in preferred.items() if ranks[request] == rank}

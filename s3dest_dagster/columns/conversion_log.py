@@ -54,15 +54,14 @@ class ConversionLog:
 
 
 def tally_of(counts: Mapping[Entry, int]) -> Tally:
-    """The tally of these counts, independent of their order. Names beyond the tally's limit are summed."""
+    """The tally of these counts, independent of their order. Names beyond the tally's limit are summed, with the counts
+    that are under `Tally.OTHERS` already."""
     by_outcome = [_limited({name: count for (o, name), count in counts.items() if o is outcome}) for outcome in Outcome]
     return Tally(*by_outcome)
 
 
 def _limited(counts: dict[str, int]) -> dict[str, int]:
-    names = sorted(counts)
+    names = sorted(counts.keys() - {Tally.OTHERS})
     kept = {name: counts[name] for name in names[: Tally.MAX_NAMES]}
-    if len(names) > Tally.MAX_NAMES:
-        others = sum(counts[name] for name in names[Tally.MAX_NAMES :])
-        kept[Tally.OTHERS] = kept.get(Tally.OTHERS, 0) + others
-    return kept
+    others = counts.get(Tally.OTHERS, 0) + sum(counts[name] for name in names[Tally.MAX_NAMES :])
+    return {**kept, Tally.OTHERS: others} if others else kept

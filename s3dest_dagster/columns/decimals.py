@@ -166,16 +166,13 @@ def _holds(kind: Kind, type_: pa.DataType) -> bool:
 
 def may_grow(kind: Kind) -> bool:
     """Whether further values may add digits to a decimal in this kind."""
+    if isinstance(kind, Array):
+        return may_grow(kind.item)
     if isinstance(kind, Record):
         return any(may_grow(field.kind) for field in kind.fields)
-    return any(
-        may_grow(branch.item)
-        if isinstance(branch, Array)
-        else may_grow(branch)
-        if isinstance(branch, Record)
-        else isinstance(branch, Decimal) and branch.grows
-        for branch in kind.as_branches()
-    )
+    if isinstance(kind, Union):
+        return any(map(may_grow, kind.branches))
+    return isinstance(kind, Decimal) and kind.grows
 
 
 def _grown(kind: Kind, raws: Sequence[bytes]) -> Kind:
@@ -189,7 +186,7 @@ def _grown(kind: Kind, raws: Sequence[bytes]) -> Kind:
         )
     if isinstance(kind, Array):
         items = [bytes(item) for raw in raws if raw[:1] == b"[" for item in as_list(raw)]
-        return replace(kind, item=_grown(kind.item, items))
+        return kind.with_item(_grown(kind.item, items))
     if isinstance(kind, Union):
         return kind_of(_grown(branch, raws) for branch in kind.branches)
     assert isinstance(kind, Decimal)

@@ -13,7 +13,6 @@ Must not know: where the memory is kept, data, formats.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 
 from s3dest_dagster.columns.column_names import NameRequest
 from s3dest_dagster.columns.kinds import Kind, Widening
@@ -77,7 +76,7 @@ class _Level:
 
     def evolved(self, proposed: Iterable[Field]) -> tuple[Field, ...]:
         """All columns of the level: the known ones in their order, then the new ones."""
-        proposed = [replace(field, kind=self._comparison.normalised(field.kind)) for field in proposed]
+        proposed = [field.with_kind(self._comparison.normalised(field.kind)) for field in proposed]
         for field in proposed:
             if (column := self._current.get(field.source)) is None:
                 self._add(field)
@@ -160,22 +159,22 @@ class _Level:
             self._comparison.retired.discard(fitting.id)
         wider = self._widened(fitting, kind, path, self._merge)
         assert wider is not None
-        self._columns[fitting.id] = replace(fitting, kind=self._comparison.with_ids(wider, path))
+        self._columns[fitting.id] = fitting.with_kind(self._comparison.with_ids(wider, path))
         self._comparison.landing.add(fitting.id)
 
     def _merge(self, known: Record, proposed: Record, path: Steps) -> Record:
-        return replace(known, fields=_Level(self._comparison, known.fields, path).evolved(proposed.fields))
+        return known.with_fields(_Level(self._comparison, known.fields, path).evolved(proposed.fields))
 
     def _replace(self, column: Field, family: Sequence[Field], field: Field, path: Steps) -> None:
         """Lands values that no column holds: in place if that harms no object, else in a new column next to the old."""
         comparison = self._comparison
-        field = replace(field, kind=column.kind.beside(field.kind))
+        field = field.with_kind(column.kind.beside(field.kind))
         stays = comparison.known.is_typed and comparison.is_live(column)
         if stays and not comparison.rules.is_typed:
             comparison.kinds_of_sync[column.id] = field.kind
             comparison.landing.add(column.id)
         elif column in family and not stays:
-            self._columns[column.id] = replace(column, kind=comparison.with_ids(field.kind, path))
+            self._columns[column.id] = column.with_kind(comparison.with_ids(field.kind, path))
             comparison.landing.add(column.id)
         else:
             comparison.retired.add(column.id)

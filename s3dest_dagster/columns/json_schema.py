@@ -77,6 +77,8 @@ _TYPES: dict[tuple[str, str | None], Kind | _Structured] = {
 }
 _FORMATS = {"date-time": TIMESTAMP, "date": DATE, "time": TIME}
 _NamesByNamespace: TypeAlias = defaultdict[str | None, set[str]]
+_PLAIN_KEYWORDS = frozenset({"type", "format", "airbyte_type", "title", "description"})
+"""A definition of a scalar with no other keywords is the same kind wherever it stands."""
 COMBINATIONS = ("anyOf", "allOf", "oneOf")
 """Keywords that combine definitions, in the order of precedence."""
 
@@ -112,6 +114,8 @@ class _Parser:
         self._path: list[str] = []
         self._following: list[str] = []
         self._combined = 0
+        self._scalars: dict[str, Kind] = {}
+        """The kinds of plain definitions, by their types."""
         self._fields = 0
         self._definitions = 0
 
@@ -145,15 +149,24 @@ class _Parser:
         """The kind of a field or of an array's items."""
         if len(self._path) == MAX_DEPTH or len(self._path) + self._combined >= _MAX_LEVELS:
             return STRING
+        types = _plain_types(definition)
+        if types is not None and types in self._scalars:
+            self._count_definition()
+            return self._scalars[types]
         self._path.append(name)
         kind = kind_of(with_fallback(distinct(self._branches(name, namespace, definition))))
         self._path.pop()
+        if types is not None and not kind.has_structure:
+            self._scalars[types] = kind
         return kind
 
-    def _branches(self, name: str, namespace: str | None, definition: object) -> list[Branch]:
+    def _count_definition(self) -> None:
         self._definitions += 1
         if self._definitions > MAX_DEFINITIONS:
             raise self._error(f"its references lead to more than {MAX_DEFINITIONS:,} definitions")
+
+    def _branches(self, name: str, namespace: str | None, definition: object) -> list[Branch]:
+        self._count_definition()
         reference = _local_reference(definition)
         if reference is None:
             return [b for t in self._types(definition) for b in self._single(name, namespace, t, definition)]
@@ -283,6 +296,13 @@ def resolve(root: Mapping[str, Any], reference: str) -> object:
     return target
 
 
+def _plain_types(definition: object) -> str | None:
+    """What a plain definition says about its type; None for any other definition."""
+    if type(definition) is not dict or not definition.keys() <= _PLAIN_KEYWORDS:
+        return None
+    return repr((definition.get("type"), definition.get("format"), definition.get("airbyte_type")))
+
+
 def _without_repetitions(definitions: Iterable[object]) -> Iterator[object]:
     """Yields the definitions without repeated references, since the target of a reference counts only once."""
     seen = set()
@@ -311,6 +331,8 @@ def _record_named_once(record: Record, names: _NamesByNamespace, path: tuple[str
     names[record.namespace].add(name)
     kinds = [_kind_named_once(field.kind, names, (*path, field.source)) for field in record.fields]
     renamed = record.with_kinds(kinds)
+    if name == record.name:
+        return renamed
     return replace(renamed, name=name, doc=record.doc or original_name_doc(record.name, name))
 
 

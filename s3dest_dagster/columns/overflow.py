@@ -12,12 +12,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from s3dest_dagster.batch import Tally
 from s3dest_dagster.columns.binary_columns import NO_ROWS, QUOTE, Member, Rows, as_text, json_texts, members_of
 from s3dest_dagster.columns.conversion_log import ConversionLog, Entry, Misfit, Outcome
 from s3dest_dagster.columns.kinds import UNFIT, Column, Rule
@@ -116,12 +118,10 @@ class OverflowColumn:
             self.counts[(Outcome.OVERFLOWED, self._prefix + source)] += int(rows.size)
         return column.data
 
-    def add_undeclared(self, rows: Sequence[int], names: Sequence[str], raws: Sequence[Any]) -> None:
+    def add_undeclared(self, rows: Rows, names: Sequence[str], raws: Sequence[Any]) -> None:
         """Adds undeclared fields by their rows, names and JSON texts. Nulls are dropped."""
-        distinct = list(dict.fromkeys(names))
-        index = {name: number for number, name in enumerate(distinct)}
-        which = np.array([index[name] for name in names], np.int64)
-        self._add_texts(np.array(rows, np.int64), distinct, which, raws)
+        distinct = sorted({*names})
+        self._add_texts(rows, distinct, _positions(names, distinct), raws)
 
     def add_undeclared_grid(self, names: Sequence[str], raws: Sequence[Any]) -> None:
         """Adds the undeclared fields with these names. `raws` has a text for every name of every row, row by row."""
@@ -129,6 +129,7 @@ class OverflowColumn:
         self._add_texts(positions // len(names), names, positions % len(names), raws)
 
     def _add_texts(self, rows: Rows, names: Sequence[str], which: NDArray[np.int64], raws: Sequence[Any]) -> None:
+        """Adds texts. The names are sorted if they are more than a tally has."""
         texts = json_texts(raws)
         present = np.flatnonzero(texts.strings.is_valid())
         if not present.size:
@@ -136,8 +137,14 @@ class OverflowColumn:
         if not self._drops_undeclared:
             strings = texts.strings if len(present) == len(raws) else texts.strings.take(pa.array(present))
             self._entries.append(_Entries(rows[present], names, which[present], strings))
-        counts = zip(names, np.bincount(which[present], minlength=len(names)).tolist(), strict=True)
-        self.counts.update({(Outcome.UNDECLARED, self._prefix + name): count for name, count in counts if count})
+        counts = np.bincount(which[present], minlength=len(names))
+        seen = np.flatnonzero(counts)
+        shown, others = seen[: Tally.MAX_NAMES].tolist(), int(counts[seen[Tally.MAX_NAMES :]].sum())
+        self.counts.update(
+            {(Outcome.UNDECLARED, self._prefix + names[number]): int(counts[number]) for number in shown}
+        )
+        if others:
+            self.counts[(Outcome.UNDECLARED, Tally.OTHERS)] += others
 
     def add_extras(
         self,
@@ -171,9 +178,8 @@ class OverflowColumn:
         """The maps. A row without entries is null. Entries are sorted by name, so that equal maps have equal bytes."""
         if not self._entries:
             return pa.nulls(self._length, OVERFLOW_TYPE)
-        names = sorted({name for entries in self._entries for name in entries.names})
-        rank = {name: number for number, name in enumerate(names)}
-        ranks = np.concatenate([np.array([rank[name] for name in e.names])[e.which] for e in self._entries])
+        names = sorted({*chain.from_iterable(entries.names for entries in self._entries)})
+        ranks = np.concatenate([_positions(entries.names, names)[entries.which] for entries in self._entries])
         rows = np.concatenate([entries.rows for entries in self._entries])
         texts = pa.concat_arrays([entries.texts for entries in self._entries])
         order = np.argsort(rows * len(names) + ranks, kind="stable")
@@ -183,6 +189,12 @@ class OverflowColumn:
         keys = pa.array(names, pa.string()).take(pa.array(ranks[order]))
         nullable_offsets = pa.array(offsets, mask=np.append(counts == 0, False))
         return pa.MapArray.from_arrays(nullable_offsets, keys, texts.take(pa.array(order)))
+
+
+def _positions(names: Sequence[str], among: Sequence[str]) -> NDArray[np.int64]:
+    """The position of each name among these."""
+    position = dict(zip(among, range(len(among)), strict=True))
+    return np.fromiter(map(position.__getitem__, names), np.int64, len(names))
 
 
 class _Extra(NamedTuple):

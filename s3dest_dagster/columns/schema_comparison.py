@@ -91,7 +91,7 @@ class Comparison:
     def normalised(self, kind: Kind) -> Kind:
         """The kind without branches that hold nothing but null or empty lists, if those do not land."""
         if isinstance(kind, Array):
-            return replace(kind, item=self.normalised(kind.item))
+            return kind.with_item(self.normalised(kind.item))
         if not isinstance(kind, Union):
             return kind
         branches = tuple(self.normalised(branch) for branch in kind.branches if self.has_type(branch))
@@ -126,11 +126,11 @@ class Comparison:
     def with_ids(self, kind: Kind, path: Steps) -> Kind:
         """The kind with names and ids in those of its records that have none."""
         if isinstance(kind, Array):
-            return replace(kind, item=self.with_ids(kind.item, (*path, None)))
+            return kind.with_item(self.with_ids(kind.item, (*path, None)))
         if isinstance(kind, Union):
             return Union(tuple(self.with_ids(branch, path) for branch in kind.branches))
         if isinstance(kind, Record) and any(field.id == 0 for field in kind.fields):
-            return replace(kind, fields=self.new_fields(kind.fields, path))
+            return kind.with_fields(self.new_fields(kind.fields, path))
         return kind
 
     def _name_in_use(self, path: Steps, name: str) -> SettingsError:
@@ -156,7 +156,7 @@ class Comparison:
             envelope=self._proposed.envelope,
         )
         own = tuple(field for field in fields if field.name not in self._envelope)
-        record = self._landed_record(replace(self._proposed, fields=own), ())
+        record = self._landed_record(self._proposed.with_fields(own), ())
         return Evolution(
             columns=columns, record=record, changes=tuple(self._changes), discarded=frozenset(self.discarded)
         )
@@ -165,7 +165,10 @@ class Comparison:
         fields = self._landed(record.fields, path)
         # An object that declares no properties may have any: nothing in it is undeclared.
         is_open = bool(path) and not record.fields
-        return replace(record, fields=fields, drops_undeclared=self.rules.drops_undeclared and not is_open)
+        record, drops_undeclared = record.with_fields(fields), self.rules.drops_undeclared and not is_open
+        if record.drops_undeclared == drops_undeclared:
+            return record
+        return replace(record, drops_undeclared=drops_undeclared)
 
     def _landed(self, fields: Iterable[Field], path: Steps) -> tuple[Field, ...]:
         """The columns of one level that objects get."""
@@ -178,7 +181,8 @@ class Comparison:
             kind = self.kinds_of_sync.get(field.id) or map_records(field.kind, self._landed_record, where)
             if self.has_type(kind) or not self.rules.is_typed:
                 self._check_name(field)
-                landed.append(replace(field, kind=kind, is_titled=self.rules.has_title(where, field.name)))
+                field, is_titled = field.with_kind(kind), self.rules.has_title(where, field.name)
+                landed.append(field if field.is_titled == is_titled else replace(field, is_titled=is_titled))
         return tuple(landed)
 
     def _check_name(self, field: Field) -> None:
@@ -198,7 +202,7 @@ class Comparison:
         used = {*known.values(), full_name(self._proposed)}
 
         def named(record: Record, path: Steps) -> Record:
-            inner = replace(record, fields=tuple(map_field(field, path) for field in record.fields))
+            inner = record.with_fields(map_field(field, path) for field in record.fields)
             if path in known:
                 return inner
             name = suffixed_name(full_name(record), path_text(path), used)
@@ -208,7 +212,7 @@ class Comparison:
             return inner if name == full_name(record) else replace(inner, name=own, namespace=namespace or None)
 
         def map_field(field: Field, path: Steps) -> Field:
-            return replace(field, kind=map_records(field.kind, named, (*path, field.source)))
+            return field.with_kind(map_records(field.kind, named, (*path, field.source)))
 
         return tuple(map_field(field, ()) for field in fields)
 
@@ -222,7 +226,7 @@ def _words(kind: Kind | None) -> str:
 def map_records(kind: Kind, change: Callable[[Record, Steps], Record], path: Steps) -> Kind:
     """The kind with `change` applied to the records in it. Unlike `Kind.map_records`, it knows their paths."""
     if isinstance(kind, Array):
-        return replace(kind, item=map_records(kind.item, change, (*path, None)))
+        return kind.with_item(map_records(kind.item, change, (*path, None)))
     if isinstance(kind, Union):
         return Union(tuple(map_records(branch, change, path) for branch in kind.branches))
     return change(kind, path) if isinstance(kind, Record) else kind

@@ -181,9 +181,9 @@ def avro_schema_text(record: Record) -> str:
     return json.dumps(avro_schema(record), ensure_ascii=False, separators=(",", ":"))
 
 
-def fingerprint(record: Record) -> str:
-    """SHA-256 of the canonical text of the Avro schema, in hexadecimal."""
-    return sha256(avro_schema_text(record).encode()).hexdigest()
+def fingerprint(schema_text: str) -> str:
+    """SHA-256 of the canonical text of an Avro schema, in hexadecimal."""
+    return sha256(schema_text.encode()).hexdigest()
 
 
 def arrow_schema(record: Record, *, layout: Layout) -> pa.Schema:

@@ -74,6 +74,8 @@ _CHECKS_PER_PAGE = 4
 _UNLIMITED_ROWS = 1 << 30
 _COLUMN_OVERHEAD = 1_000
 """The memory of a column of a batch besides its values."""
+_WRITE_BYTES = 1 << 16
+"""Bytes that are passed on together. pyarrow writes each page and each part of a header on its own."""
 
 
 class Parquet(Format[ParquetFormat]):
@@ -276,22 +278,34 @@ class _File:
     def __init__(self, sink: Sink) -> None:
         self._sink = sink
         self._is_passing = False
+        self._waiting: list[bytes] = []
+        self._waiting_bytes = 0
 
     @contextmanager
     def passing(self) -> Iterator[None]:
+        """All bytes that are written in this context are passed on by its end."""
         self._is_passing = True
         try:
             yield
+            self._pass_on()
         finally:
             self._is_passing = False
 
     def write(self, data: bytes | memoryview) -> int:
         if self._is_passing:
-            self._sink(bytes(data))
+            self._waiting.append(bytes(data))
+            self._waiting_bytes += len(data)
+            if self._waiting_bytes >= _WRITE_BYTES:
+                self._pass_on()
         return len(data)
 
+    def _pass_on(self) -> None:
+        data = b"".join(self._waiting)
+        self._waiting, self._waiting_bytes = [], 0
+        self._sink(data)
+
     def flush(self) -> None:
-        """Does nothing, since no bytes are held back."""
+        """Does nothing: `passing` passes on what waits."""
 
     def close(self) -> None:
         self.closed = True

@@ -78,15 +78,13 @@ def _is_varied(sample: pa.ChunkedArray, rows: int, page_bytes: int) -> bool:
     return bool(min(seen, rows) * width > 2 * page_bytes or seen > 10 * rows)
 
 
-def _column_paths(type_: pa.DataType, path: str) -> Iterator[str]:
-    """Yields the paths in the file of the columns of values in a column."""
+def _column_paths(type_: pa.DataType, path: str) -> list[str]:
+    """The paths in the file of the columns of values in a column."""
     if pt.is_map(type_):
-        yield from _column_paths(type_.key_type, f"{path}.key_value.key")
-        yield from _column_paths(type_.item_type, f"{path}.key_value.value")
-    elif pt.is_list(type_):
-        yield from _column_paths(type_.value_type, f"{path}.list.element")
-    elif pt.is_struct(type_):
-        for field in children(type_):
-            yield from _column_paths(field.type, f"{path}.{field.name}")
-    else:
-        yield path
+        keys = _column_paths(type_.key_type, f"{path}.key_value.key")
+        return keys + _column_paths(type_.item_type, f"{path}.key_value.value")
+    if pt.is_list(type_):
+        return _column_paths(type_.value_type, f"{path}.list.element")
+    if pt.is_struct(type_):
+        return [each for field in children(type_) for each in _column_paths(field.type, f"{path}.{field.name}")]
+    return [path]

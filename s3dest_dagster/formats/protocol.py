@@ -99,7 +99,8 @@ def contents_of(
     record = record or record_type(stream.json_schema, stream.name, stream.namespace, rules)
     declared = stream.json_schema.get("properties") or ()
     properties = (*(field.source for field in record.fields), *sorted(OVERFLOW_NAMES.intersection(declared)))
-    return Contents(record, properties, reports_new_fields, avro_schema_text(record), fingerprint(record))
+    schema_text = avro_schema_text(record)
+    return Contents(record, properties, reports_new_fields, schema_text, fingerprint(schema_text))
 
 
 Payload: TypeAlias = bytes | list[bytes] | pa.RecordBatch | pa.Array

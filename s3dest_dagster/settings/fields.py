@@ -266,9 +266,12 @@ def refuse_variables(setting: str, value: Any) -> None:
             for name, inner in members:
                 if is_variable(name):
                     _refuse_variable(f"a key of {_path(part)}", name)
-                todo.append((part, f"[{name}]" if isinstance(name, int) else f".{name}", inner))
+                if type(inner) not in _PLAIN_TYPES:
+                    todo.append((part, f"[{name}]" if isinstance(name, int) else f".{name}", inner))
 
 
+_PLAIN_TYPES = frozenset({str, int, float, bool, type(None)})
+"""Types whose values are no variables and have no parts."""
 _Part: TypeAlias = "tuple[_Part | None, str, Any]"
 """A value within a setting: the part that contains it, its name there, and the value."""
 

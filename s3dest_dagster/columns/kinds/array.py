@@ -33,6 +33,10 @@ class Array(Kind):
         """The position of its items."""
         return Position(self.item, self.fallback)
 
+    def with_item(self, item: Kind) -> Array:
+        """The same array with another kind of items, or the array itself if they have this one."""
+        return self if item is self.item else replace(self, item=item)
+
     def arrow_type(self, layout: Layout) -> pa.DataType:
         return pa.list_(pa.field("item", self.position().arrow_type(layout)))
 
@@ -59,13 +63,13 @@ class Array(Kind):
         return self.item
 
     def map_records(self, change: Callable[[Any], Kind]) -> Kind:
-        return replace(self, item=self.item.map_records(change))
+        return self.with_item(self.item.map_records(change))
 
     def levels(self) -> int:
         return 2 + self.position().levels()
 
     def within_levels(self, levels: int) -> Kind | None:
-        return replace(self, item=self.position().within_levels(levels - 2)) if levels > 2 else None
+        return self.with_item(self.position().within_levels(levels - 2)) if levels > 2 else None
 
     @property
     def is_known(self) -> bool:
@@ -77,7 +81,7 @@ class Array(Kind):
 
     def widened_by(self, other: Kind, widening: Widening) -> Kind | None:
         item = self.item.widened(other.item, widening.of_items()) if isinstance(other, Array) else None
-        return None if item is None else replace(self, item=item)
+        return None if item is None else self.with_item(item)
 
 
 class _ArrayRule(Rule):

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
+from itertools import chain, compress
 from typing import Any, Final
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.types as pt
 
@@ -55,6 +58,10 @@ class Field:
         """The position of its values."""
         return Position(self.kind)
 
+    def with_kind(self, kind: Kind) -> Field:
+        """The same field with another kind, or the field itself if it has this one."""
+        return self if kind is self.kind else replace(self, kind=kind)
+
 
 @dataclass(frozen=True)
 class Record(Kind):
@@ -71,7 +78,7 @@ class Record(Kind):
     """Whether undeclared fields are counted and dropped, instead of kept in the overflow."""
     envelope: EnvelopeName = "airbyte_0"
     """The columns before the fields, at the root level."""
-    _hash: int = dataclasses.field(init=False, repr=False, compare=False)
+    _hash: int | None = dataclasses.field(default=None, init=False, repr=False, compare=False)
     _arrow_types: dict[Layout, pa.DataType] = dataclasses.field(
         init=False, repr=False, compare=False, default_factory=dict
     )
@@ -81,18 +88,25 @@ class Record(Kind):
     python_type = dict
     has_structure = True
 
-    def __post_init__(self) -> None:
-        own = (self.name, self.namespace, self.fields, self.doc, self.drops_undeclared, self.envelope)
-        object.__setattr__(self, "_hash", hash(own))
-
     def __hash__(self) -> int:
         """The hash, which is computed only once, since otherwise every enclosing level would compute it again."""
-        return self._hash
+        if self._hash is None:
+            own = (self.name, self.namespace, self.fields, self.doc, self.drops_undeclared, self.envelope)
+            object.__setattr__(self, "_hash", hash(own))
+        return self._hash  # type: ignore[return-value]  # it is set by now
+
+    def with_fields(self, fields: Iterable[Field]) -> Record:
+        """The same record with other fields, or the record itself if they are its own.
+
+        Keeping unchanged records makes later comparisons cheap: equal parts of large schemas are then identical.
+        """
+        fields = tuple(fields)
+        is_same = len(fields) == len(self.fields) and all(map(operator.is_, fields, self.fields))
+        return self if is_same else replace(self, fields=fields)
 
     def with_kinds(self, kinds: Iterable[Kind]) -> Record:
         """The same record with other kinds for its fields."""
-        fields = tuple(replace(field, kind=kind) for field, kind in zip(self.fields, kinds, strict=True))
-        return replace(self, fields=fields)
+        return self.with_fields(field.with_kind(kind) for field, kind in zip(self.fields, kinds, strict=True))
 
     def dropping_undeclared(self) -> Record:
         """The same record, in which undeclared fields of every level are counted and dropped."""
@@ -265,6 +279,7 @@ class RecordDecoder(StructureDecoder):
             for number, field in enumerate(record.fields)
         ]
         self._declared = frozenset(field.source for field in record.fields)
+        self._known = self._declared | OVERFLOW_NAMES
 
     def decode(self, raws: Sequence[Any]) -> Column:
         parsed, unfit = self._split(raws, members_of)
@@ -325,21 +340,25 @@ class RecordDecoder(StructureDecoder):
         self, objects: Sequence[Object], overflow: OverflowColumn, repeated: Mapping[int, Sequence[Member]]
     ) -> None:
         """Adds the undeclared members and the earlier values of `repeated` names to the overflow."""
-        rows, names, raws = [], [], []
-        own: dict[int, list[Member]] = {}
-        for row, members in enumerate(objects):
-            if members.keys() <= self._declared:
-                continue
-            for name in members.keys() - self._declared:
-                if name in OVERFLOW_NAMES:
-                    own[row] = [(name, bytes(raw)) for name, raw in members.items() if name in OVERFLOW_NAMES]
-                else:
-                    rows.append(row)
-                    names.append(name)
-                    raws.append(members[name])
-        overflow.add_undeclared(rows, names, raws)
+        names = [*chain.from_iterable(objects)]
+        is_other = [name not in self._known for name in names]
+        rows = np.repeat(np.arange(len(objects)), np.fromiter(map(len, objects), np.int64, len(objects)))
+        raws = chain.from_iterable(members.values() for members in objects)
+        overflow.add_undeclared(
+            rows[np.array(is_other, np.bool_)], [*compress(names, is_other)], [*compress(raws, is_other)]
+        )
+        own = {} if OVERFLOW_NAMES.isdisjoint(names) else _own_members(objects)
         if own or repeated:
             overflow.add_extras(own, repeated, self._declared)
+
+
+def _own_members(objects: Sequence[Object]) -> dict[int, list[Member]]:
+    """The members with a name of the overflow map, by the row of their object."""
+    own = {
+        row: [(name, bytes(raw)) for name, raw in members.items() if name in OVERFLOW_NAMES]
+        for row, members in enumerate(objects)
+    }
+    return {row: members for row, members in own.items() if members}
 
 
 def _arrow_overflow_texts(data: pa.Array, rows: Rows) -> pa.Array:
