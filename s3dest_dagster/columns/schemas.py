@@ -181,8 +181,13 @@ def avro_schema_text(record: Record) -> str:
     return json.dumps(avro_schema(record), ensure_ascii=False, separators=(",", ":"))
 
 
-def fingerprint(schema_text: str) -> str:
-    """SHA-256 of the canonical text of an Avro schema, in hexadecimal."""
+def fingerprint(record: Record) -> str:
+    """SHA-256 of the canonical text of the Avro schema, in hexadecimal."""
+    return text_fingerprint(avro_schema_text(record))
+
+
+def text_fingerprint(schema_text: str) -> str:
+    """The `fingerprint` of the record with this canonical text."""
     return sha256(schema_text.encode()).hexdigest()
 
 

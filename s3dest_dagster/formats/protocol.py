@@ -19,7 +19,7 @@ from s3dest_dagster.columns.json_schema import record_type
 from s3dest_dagster.columns.kinds.record import Record
 from s3dest_dagster.columns.names import OVERFLOW_NAMES
 from s3dest_dagster.columns.partition_values import Groups, RecordGrouper
-from s3dest_dagster.columns.schemas import avro_schema_text, fingerprint
+from s3dest_dagster.columns.schemas import avro_schema_text, text_fingerprint
 from s3dest_dagster.errors import SchemaError
 from s3dest_dagster.formats.row_filter import RowFilter
 from s3dest_dagster.settings.formats import CONNECTOR_TYPES, FormatSettings, TypeRules
@@ -100,7 +100,7 @@ def contents_of(
     declared = stream.json_schema.get("properties") or ()
     properties = (*(field.source for field in record.fields), *sorted(OVERFLOW_NAMES.intersection(declared)))
     schema_text = avro_schema_text(record)
-    return Contents(record, properties, reports_new_fields, schema_text, fingerprint(schema_text))
+    return Contents(record, properties, reports_new_fields, schema_text, text_fingerprint(schema_text))
 
 
 Payload: TypeAlias = bytes | list[bytes] | pa.RecordBatch | pa.Array

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
-from s3dest_dagster.batch import ArrowBatch, JsonBatch
+from s3dest_dagster.batch import ArrowBatch, JsonBatch, Tally
+from s3dest_dagster.columns.conversion_log import tally_of
 from s3dest_dagster.columns.converter import Converted, RecordConverter, convert_record
 from s3dest_dagster.columns.evolution import evolve
 from s3dest_dagster.columns.json_schema import record_type
@@ -85,3 +87,14 @@ def test_arrow_columns_are_dropped_alike():
 def test_a_stream_without_a_schema_has_no_undeclared_fields():
     rules = EvolutionRules(is_declared=False, contract=SchemaContract(undeclared_field="discard"))
     assert not evolve(StreamColumns(), record_type(SCHEMA, "users", None), rules).record.drops_undeclared
+
+
+def test_more_names_than_a_tally_has_are_counted_as_the_rules_count_them():
+    """Names that never repeat, at two levels, besides one that is called like the tally's entry for the others."""
+    levels = [{f"name_{9 - row % 10}_{row}_{each}": each for each in range(3)} | {"…": row} for row in range(200)]
+    raws = [json.dumps({"o": level, f"other_{row}": row, "…": 1}).encode() for row, level in enumerate(levels)]
+    type_ = record()
+    tally = converted(raws, type_).tally
+    assert tally == tally_of(Counter(entry for raw in raws for entry in convert_record(type_, raw)[1]))
+    assert len(tally.undeclared) == Tally.MAX_NAMES + 1
+    assert sum(tally.undeclared.values()) == 200 * 6
