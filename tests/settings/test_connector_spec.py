@@ -14,7 +14,7 @@ from s3dest_dagster.settings.destination import S3Destination
 from s3dest_dagster.settings.fields import about
 from s3dest_dagster.settings.formats import AvroFormat, CsvFormat, JsonlFormat, ParquetFormat
 
-PUBLISHED = Path(__file__).parents[2] / "shared" / "cases" / "spec_0.6.2.json"
+PUBLISHED = Path(__file__).parents[3] / "shared" / "cases" / "spec_0.6.2.json"
 COMPARED = (
     "type",
     "enum",
