@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 from random import Random
 
 import pytest
@@ -17,11 +18,15 @@ from columns.test_converter import (
     converter_of,
     raw,
 )
+from hypothesis import settings
 
 from s3dest_dagster.columns.json_schema import record_type
 from s3dest_dagster.columns.kinds import Layout
+from s3dest_dagster.columns.kinds.record import Record
 from s3dest_dagster.columns.level_plans import MOST_EXPECTED_FIELDS
 
+SCHEMAS = settings.default.max_examples // 4
+"""Schemas of one kind. Their oracle is slow, so that there are few unless more examples are asked for."""
 _UNUSED = [
     {"type": "string"},
     {"type": "number"},
@@ -41,17 +46,20 @@ def with_more_fields(definition, count):
     return {**definition, "properties": own | {f"more_{n}": _UNUSED[n % len(_UNUSED)] for n in range(count)}}
 
 
+@cache
+def wide_record() -> Record:
+    return record_type(with_more_fields(SHOP, MOST_EXPECTED_FIELDS), "shop", None)
+
+
 def wide_shop() -> CountingConverter:
-    return CountingConverter(
-        record_type(with_more_fields(SHOP, MOST_EXPECTED_FIELDS), "shop", None), layout=Layout.NAMED
-    )
+    return CountingConverter(wide_record(), layout=Layout.NAMED)
 
 
 @pytest.mark.parametrize("plain", [True, False], ids=["typed", "any"])
 @pytest.mark.parametrize("layout", Layout)
 def test_every_value_of_the_columns_follows_the_rules(layout, plain):
-    for seed in range(6):
-        r = Random(seed)
+    for number in range(SCHEMAS):
+        r = Random(f"{layout}, {plain}, {number}")
         schema, how = json_schema(r, plain=plain), taste(r)
         converter = converter_of(with_more_fields(schema, MOST_EXPECTED_FIELDS), layout)
         for size in (30, 200, 9, 1, 60):
@@ -72,11 +80,11 @@ def test_fields_that_no_record_has_leave_the_others_in_the_strict_tier():
 @pytest.mark.parametrize("number", range(5))
 def test_a_field_that_a_later_record_has_for_the_first_time_gets_its_column(number, value):
     converter = wide_shop()
-    texts = [raw(id=i) for i in range(300)]
+    texts = [raw(id=i) for i in range(24)]
     late = raw(**{f"more_{number}": value}, address={"zip": "1", "more_0": "x"})
     for _ in range(2):
         assert_as_the_rules_say(converter, texts)
-        assert_as_the_rules_say(converter, [*texts[:150], late, *texts[150:]])
+        assert_as_the_rules_say(converter, [*texts[:12], late, *texts[12:]])
     assert converter.tiers["by rules"] <= 4
 
 
@@ -90,7 +98,7 @@ def test_long_numbers_in_fields_that_appear_later_keep_their_digits():
 
 def test_columns_do_not_depend_on_which_fields_came_first():
     schema = with_more_fields(SHOP, MOST_EXPECTED_FIELDS)
-    raws = [json.dumps({**CLEAN, f"more_{n % 60}": [n, str(n), None][n % 3]}).encode() for n in range(200)]
+    raws = [json.dumps({**CLEAN, f"more_{n % 60}": [n, str(n), None][n % 3]}).encode() for n in range(75)]
     whole = converter_of(schema).convert(batch(raws))
     converter = converter_of(schema)
     parts = [converter.convert(batch([text])) for text in raws]
