@@ -120,7 +120,7 @@ class OverflowColumn:
 
     def add_undeclared(self, rows: Rows, names: Sequence[str], raws: Sequence[Any]) -> None:
         """Adds undeclared fields by their rows, names and JSON texts. Nulls are dropped."""
-        distinct = sorted({*names})
+        distinct = sorted(dict.fromkeys(names))
         self._add_texts(rows, distinct, _positions(names, distinct), raws)
 
     def add_undeclared_grid(self, names: Sequence[str], raws: Sequence[Any]) -> None:
@@ -178,7 +178,8 @@ class OverflowColumn:
         """The maps. A row without entries is null. Entries are sorted by name, so that equal maps have equal bytes."""
         if not self._entries:
             return pa.nulls(self._length, OVERFLOW_TYPE)
-        names = sorted({*chain.from_iterable(entries.names for entries in self._entries)})
+        # A dict keeps the order of names that are sorted already, which a set would not.
+        names = sorted(dict.fromkeys(chain.from_iterable(entries.names for entries in self._entries)))
         ranks = np.concatenate([_positions(entries.names, names)[entries.which] for entries in self._entries])
         rows = np.concatenate([entries.rows for entries in self._entries])
         texts = pa.concat_arrays([entries.texts for entries in self._entries])
