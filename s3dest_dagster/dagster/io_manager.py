@@ -24,7 +24,9 @@ from s3dest_dagster.dagster.config import (
 )
 from s3dest_dagster.dagster.failures import as_dagster_failures
 from s3dest_dagster.dagster.loading import load_input
+from s3dest_dagster.dagster.op_outputs import land_op_output
 from s3dest_dagster.dagster.outputs import land_output
+from s3dest_dagster.dagster.step_values import StepValue, keep_step_value
 from s3dest_dagster.errors import SettingsError
 from s3dest_dagster.formats import format_of
 from s3dest_dagster.printable import logger
@@ -177,13 +179,17 @@ class S3DestinationIOManager(_DestinationSettings):  # type: ignore[misc]
         return resolve_connection(self.s3, region=self.s3_bucket_region, endpoint=self.s3_endpoint)
 
     def handle_output(self, context: dg.OutputContext, obj: Any) -> None:
-        """Lands an asset's records. None lands nothing.
+        """Lands the records of an asset, or of an op's output that names a stream. None lands nothing.
 
         `obj` is any value that provides dicts, Arrow data or a source's items. For several partitions it is a mapping
         or pairs of a partition key and such records.
         """
         with as_dagster_failures():
-            land_output(
+            if isinstance(obj, StepValue):
+                keep_step_value(context, obj, self.destination(), self.bucket())
+                return
+            land = land_output if context.has_asset_key else land_op_output
+            land(
                 context,
                 obj,
                 self.destination(),

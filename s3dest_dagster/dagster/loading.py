@@ -21,6 +21,7 @@ import pyarrow.dataset
 from s3dest_dagster.columns.kinds.record import Record
 from s3dest_dagster.dagster.asset_metadata import scopes_of
 from s3dest_dagster.dagster.input_metadata import COLUMNS_KEY, FILTER_KEY, InputSelection, upstream_stream
+from s3dest_dagster.dagster.op_streams import op_scope, op_stream
 from s3dest_dagster.dagster.run_landing import connection_of_workers
 from s3dest_dagster.dagster.step_values import load_step_value
 from s3dest_dagster.engines.loading import DATASETS
@@ -54,16 +55,29 @@ def load_input(
         ObjectNotFoundError: If a scope never landed.
         SettingsError: If nothing can be loaded as the annotation, or a column does not exist.
     """
-    if not context.has_asset_key:
+    of_op = None if context.has_asset_key else _scope_of_op(context)
+    if not context.has_asset_key and of_op is None:
         return load_step_value(context, destination, bucket)
     load, selection = loader_of(_annotation(context)), InputSelection.of(context.definition_metadata)
-    stream, hint = upstream_stream(context, destination, bucket)
-    scopes = selection.partitions_of(scopes_of(context, stream))
+    hint = ""
+    scopes: Mapping[str | None, Scope]
+    if of_op is not None:
+        scopes = {of_op.partition: of_op}
+    else:
+        stream, hint = upstream_stream(context, destination, bucket)
+        scopes = selection.partitions_of(scopes_of(context, stream))
     in_bucket = {key: scope.prefixed(destination.stream_prefix) for key, scope in scopes.items()}
     open_snapshot = partial(
         LandedScopes.of, bucket, destination, in_bucket, selection=selection, hint=hint, connection=connection
     )
     return read_whole(open_snapshot, load)
+
+
+def _scope_of_op(context: dg.InputContext) -> Scope | None:
+    """What the op before this one has landed. None if its output names no stream."""
+    output = context.upstream_output
+    stream = None if output is None else op_stream(output.definition_metadata)
+    return None if output is None or stream is None else op_scope(output, stream.id)
 
 
 def _annotation(context: dg.InputContext) -> Any:

@@ -48,7 +48,7 @@ from s3dest_dagster.dagster.run_landing import (
 from s3dest_dagster.dagster.run_start import check_start, refuse_start, run_metadata, state_of_read
 from s3dest_dagster.dagster.shared_streams import refuse_shared_streams
 from s3dest_dagster.dagster.source_metadata import ReadReport
-from s3dest_dagster.dagster.step_values import StagedShards, StepValue, keep_step_value
+from s3dest_dagster.dagster.step_values import StagedShards
 from s3dest_dagster.engines import Engine, engine_of
 from s3dest_dagster.errors import SettingsError
 from s3dest_dagster.ingest.landing import Landing
@@ -83,12 +83,6 @@ def land_output(
     Scopes are landed one after another. If one fails, those before it stay and are reported as materialized, and a
     retry of the run does not land them again.
     """
-    if isinstance(value, StepValue):
-        keep_step_value(context, value, destination, bucket)
-        return
-    if not context.has_asset_key:
-        _accept_only_none(context, value)
-        return
     key = context.asset_key
     refuse_shared_streams(current_execution(), [key])
     stream = stream_of(key, context.definition_metadata, context.output_metadata)
@@ -110,7 +104,7 @@ def land_output(
         open_target(destination, bucket, clock=now, entropy=os.urandom) as target,
         StepReport(context, target.bucket, partitions) as report,
     ):
-        output = _Output(context, stream, target, report, rows, connection, config)
+        output = ScopeOutput(context, stream, target, report, rows, connection, config, key, key.to_user_string())
         for scope, records in split_by_scope(value, scopes):
             metadata = output.land(scope, records)
             if len(scopes) == 1:
@@ -127,21 +121,8 @@ def _keep_what_is_there(context: dg.OutputContext, scopes: Iterable[str | None])
     set_data_version(key, common_version(unchanged_version(version_before(key, partition)) for partition in scopes))
 
 
-def _accept_only_none(context: dg.OutputContext, value: Any) -> None:
-    """Raises SettingsError for an op's output that is not None, since it belongs to no stream."""
-    if value is None:
-        context.log.debug("The op gave nothing (None), so there is nothing to keep.")
-        return
-    raise SettingsError(
-        f"The op's output {context.name!r} is a {type(value).__name__}, and an op's output belongs to no stream: only "
-        'an asset\'s can be landed. Give the output an IO manager of its own, as dg.Out(io_manager_key="files") with '
-        "the resource dg.FilesystemIOManager(), or make it an asset.",
-        setting="io_manager_key",
-    )
-
-
 @dataclass(frozen=True, slots=True)
-class _Output:
+class ScopeOutput:
     """One output of a step, whose scopes are landed one after another."""
 
     context: dg.OutputContext
@@ -153,6 +134,10 @@ class _Output:
     """How the workers of an engine reach S3. None: they cannot."""
     config: StreamRunConfig
     """The settings of the run."""
+    key: dg.AssetKey
+    """What tells the output's syncs from those of other outputs of the run."""
+    asset: str | None
+    """The asset that lands the stream. None: no asset does."""
 
     def land(self, scope: Scope, records: Any) -> dict[str, Any]:
         """Lands the records of one scope. Returns the metadata of its materialization."""
@@ -167,9 +152,8 @@ class _Output:
             receipt, observed = self._publish(scope, records, preview, limit)
         seconds = time.monotonic() - started
         settings = {**observed, **run_metadata(self.config, limit, scope.stream)}
-        key = self.context.asset_key
         return self.report.add(
-            key, scope.partition, self.stream, receipt, seconds=seconds, preview=preview, settings=settings
+            self.key, scope.partition, self.stream, receipt, seconds=seconds, preview=preview, settings=settings
         )
 
     def _commit(self, scope: Scope, staged: StagedShards) -> Receipt:
@@ -180,14 +164,14 @@ class _Output:
 
     def _write(self, scope: Scope, dataset: Any, engine: Engine) -> Receipt:
         """Has the workers of an engine stage its dataset, and publishes it."""
-        key, hash_key = self.context.asset_key, self.target.destination.hash_key
+        hash_key = self.target.destination.hash_key
         connection = connection_of_workers(self.connection, str(scope.stream))
         reason = "The workers of an engine read its records, each a part of them. Limit the dataset."
         refuse_settings(self.config, ["start_date", "state", "record_limit", "time_limit_s"], str(scope.stream), reason)
         schema = engine.arrow_schema(dataset) if self.stream.json_schema is None else None
         with located(scope):
-            sync, owner = new_sync(key, scope.partition), key.to_user_string()
-            order = begin(self.target, self.stream, sync, scope, schema=schema, asset=owner)
+            sync = new_sync(self.key, scope.partition)
+            order = begin(self.target, self.stream, sync, scope, schema=schema, asset=self.asset)
             if order.complete:
                 return commit(order, (), s3=self.target.bucket)
             options = {"s3": connection, **({"hash_key": hash_key} if hash_key is not None else {})}
@@ -206,9 +190,9 @@ class _Output:
             Landing(
                 self.target,
                 self.stream,
-                new_sync(self.context.asset_key, scope.partition),
+                new_sync(self.key, scope.partition),
                 scope=scope,
-                asset=self.context.asset_key.to_user_string(),
+                asset=self.asset,
                 allow_empty=records.allow_empty if isinstance(records, DeferredRead) else True,
                 on_batch=preview.add,
                 on_progress=partial(ProgressLines(str(scope), self.context.log.info).update, scope.stream),

@@ -141,7 +141,7 @@ def run_config_of(context: dg.AssetExecutionContext | dg.OpExecutionContext | No
     if not configured and not tagged:
         return _DEFAULTS
     config = _checked(configured | tagged)
-    if config.streams:
+    if config.streams and context.has_assets_def:
         _check_streams(configured.get("streams", ()), _streams_of(context.assets_def, context.assets_def.keys))
         _check_streams(tagged.get("streams", ()), _streams_of_job(context))
     return config
