@@ -77,7 +77,7 @@ def _scope_of_op(context: dg.InputContext) -> Scope | None:
     """What the op before this one has landed. None if its output names no stream."""
     output = context.upstream_output
     stream = None if output is None else op_stream(output.definition_metadata)
-    return None if output is None or stream is None else op_scope(output, stream.id)
+    return None if stream is None else op_scope(context, stream.id)
 
 
 def _annotation(context: dg.InputContext) -> Any:

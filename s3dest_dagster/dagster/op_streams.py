@@ -22,8 +22,8 @@ def op_stream(metadata: Mapping[str, Any] | None) -> Stream | None:
     return stream_of(dg.AssetKey("op"), metadata)
 
 
-def op_scope(context: dg.OutputContext, stream: StreamId) -> Scope:
-    """What the output lands: the partition of the job's run, or the unpartitioned stream."""
+def op_scope(context: dg.OutputContext | dg.InputContext, stream: StreamId) -> Scope:
+    """What the output lands, and its input loads: the partition of the job's run, or the unpartitioned stream."""
     if not context.has_partition_key:
         return Scope(stream)
     key = context.partition_key
