@@ -102,6 +102,14 @@ def _stream_from_key(key: dg.AssetKey, definition: Mapping[str, Any]) -> Stream:
     )
 
 
+def op_stream(metadata: Mapping[str, Any] | None) -> Stream | None:
+    """The stream that an op's output names: `s3dest/name` of the metadata of its `dg.Out`. None if it names none."""
+    if not metadata or NAME_KEY not in metadata:
+        return None
+    # The key has no prefix, so that the namespace is the one in the metadata, or none.
+    return stream_of(dg.AssetKey("op"), metadata)
+
+
 def preview_rows_of(definition: Mapping[str, Any], default: int) -> int:
     """The number of records that the asset's preview shows: `s3dest/preview_rows` of its metadata, or the default.
 
@@ -179,6 +187,15 @@ def partition_scopes(
         key: Scope(stream, str(key), dict(partitions.get_partition_key_from_str(key).keys_by_dimension))
         for key in sorted(map(str, keys))
     }
+
+
+def op_scope(context: dg.OutputContext | dg.InputContext, stream: StreamId) -> Scope:
+    """What the output lands, and its input loads: the partition of the job's run, or the unpartitioned stream."""
+    if not context.has_partition_key:
+        return Scope(stream)
+    key = context.partition_key
+    dimensions = getattr(key, "keys_by_dimension", None)
+    return Scope(stream, str(key)) if dimensions is None else Scope(stream, str(key), dict(dimensions))
 
 
 def partition_values_of(partitions: dg.PartitionsDefinition[Any], key: str) -> dict[str, str | int]:

@@ -19,9 +19,8 @@ import pyarrow as pa
 import pyarrow.dataset
 
 from s3dest_dagster.columns.kinds.record import Record
-from s3dest_dagster.dagster.asset_metadata import scopes_of
+from s3dest_dagster.dagster.asset_metadata import op_scope, op_stream, scopes_of
 from s3dest_dagster.dagster.input_metadata import COLUMNS_KEY, FILTER_KEY, InputSelection, upstream_stream
-from s3dest_dagster.dagster.op_streams import op_scope, op_stream
 from s3dest_dagster.dagster.run_landing import connection_of_workers
 from s3dest_dagster.dagster.step_values import load_step_value
 from s3dest_dagster.engines.loading import DATASETS

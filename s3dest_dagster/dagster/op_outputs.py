@@ -12,8 +12,7 @@ from typing import Any
 
 import dagster as dg
 
-from s3dest_dagster.dagster.asset_metadata import preview_rows_of
-from s3dest_dagster.dagster.op_streams import op_scope, op_stream
+from s3dest_dagster.dagster.asset_metadata import op_scope, op_stream, preview_rows_of
 from s3dest_dagster.dagster.outputs import ScopeOutput, split_by_scope
 from s3dest_dagster.dagster.run_config import (
     destination_of_run,
