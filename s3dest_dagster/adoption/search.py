@@ -107,7 +107,8 @@ def search(bucket: Bucket, destination: S3Destination, request: SearchRequest) -
             else:
                 candidates.append(listed)
         inspect = partial(_inspected, bucket, destination.format, record, keys[stream], request)
-        results = list(each_in_parallel(inspect, candidates))
+        # A deep search holds a whole object in memory.
+        results = list(map(inspect, candidates) if request.deep else each_in_parallel(inspect, candidates))
         yield FoundObjects(
             stream=stream,
             recognised=tuple(each for each in results if isinstance(each, AdoptableObject)),

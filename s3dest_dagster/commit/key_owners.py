@@ -19,6 +19,7 @@ from s3dest_dagster.keys import (
     manifest_root_in,
     manifest_roots,
     may_share_key_name,
+    prefixes_of_connector,
     stream_root,
 )
 from s3dest_dagster.storage import Bucket, ListedObject, in_parallel
@@ -56,6 +57,10 @@ def could_own(bucket: Bucket, root: str, keys: Collection[str]) -> bool:
 
 def _makes_any(template: KeyTemplate, stream: StreamId, keys: Iterable[str]) -> bool:
     """Whether the template, or the connector with the same settings, could have made any of these keys."""
+    prefixes = prefixes_of_connector(template, stream)
+    keys = [key for key in keys if key.startswith(prefixes)]
+    if not keys:
+        return False
     own, of_connector = template.matcher(stream), keys_of_connector(template, stream)
     return any(own.fullmatch(key) or of_connector.matches(key) for key in keys)
 

@@ -34,7 +34,7 @@ from s3dest_dagster.commit.registry_updates import ATTEMPTS, SeenRegistry, updat
 from s3dest_dagster.commit.scopes import FoundScope, scopes_of_stream, stream_roots
 from s3dest_dagster.commit.written_columns import all_written_columns, columns_of_stream, text_of_columns
 from s3dest_dagster.errors import AccessDeniedError, ManifestError
-from s3dest_dagster.keys import KeyTemplate, keys_of_connector, stream_root
+from s3dest_dagster.keys import KeyTemplate, prefixes_of_connector, stream_root
 from s3dest_dagster.settings.destination import S3Destination
 from s3dest_dagster.storage import Bucket, in_parallel
 from s3dest_dagster.stream import Scope, Stream, StreamId
@@ -129,12 +129,7 @@ class RegistryEntry:
         names = (self._stream, *(each.stream_id for each in registry.former_names))
         known = [template for template in templates if template is not None]
         # Adopted objects have keys that the connector made, with its own spelling.
-        return tuple(
-            prefix
-            for template in known
-            for name in names
-            for prefix in (template.listing_root(name), *keys_of_connector(template, name).prefixes)
-        )
+        return tuple(prefix for template in known for name in names for prefix in prefixes_of_connector(template, name))
 
     @property
     def given_to(self) -> tuple[StreamLocation, ...]:

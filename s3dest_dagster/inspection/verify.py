@@ -142,7 +142,7 @@ def stray_keys(bucket: Bucket, template: KeyTemplate, stream: StreamId) -> Stray
         return StrayKeys()
     exact, wide = template.matcher(stream), keys_of_connector(template, stream)
     found = set[str]()
-    for prefix in dict.fromkeys((template.listing_root(stream), *wide.prefixes)):
+    for prefix in wide.prefixes:
         found |= unowned_objects(bucket, prefix, lambda key: bool(exact.fullmatch(key)) or wide.matches(key)).keys()
     foreign = frozenset(key for key in found if exact.fullmatch(key))
     return StrayKeys(foreign, frozenset(found) - foreign)

@@ -8,6 +8,7 @@ read the clock.
 
 from s3dest_dagster.keys.connector_keys import ConnectorKeys as ConnectorKeys
 from s3dest_dagster.keys.connector_keys import keys_of_connector as keys_of_connector
+from s3dest_dagster.keys.connector_keys import prefixes_of_connector as prefixes_of_connector
 from s3dest_dagster.keys.names import decode_name as decode_name
 from s3dest_dagster.keys.names import encode_name as encode_name
 from s3dest_dagster.keys.names import key_name as key_name

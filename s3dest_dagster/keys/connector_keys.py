@@ -8,7 +8,7 @@ stands as it was written, and in which names have lost their foreign letters. Mu
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from s3dest_dagster.keys.names import sanitize_name
@@ -64,12 +64,28 @@ def keys_of_connector(template: KeyTemplate, stream: StreamId) -> ConnectorKeys:
         template: The rule for the stream's keys.
         stream: The stream, with its name as it is in the bucket.
     """
-    spellings = dict.fromkeys((fill(template.tokens, Level.STREAM, stream), _with_connector_names(template, stream)))
-    starts = ("", "/") if not template.bucket_path.strip("/") else ("",)
     return ConnectorKeys(
-        tuple(start + leading_text(tokens) for tokens in spellings for start in starts),
-        tuple(data_regex((start, *_pattern(tokens))) for tokens in spellings for start in starts),
+        prefixes_of_connector(template, stream),
+        tuple(
+            data_regex((start, *_pattern(tokens)))
+            for tokens in _spellings(template, stream)
+            for start in _starts(template)
+        ),
     )
+
+
+def prefixes_of_connector(template: KeyTemplate, stream: StreamId) -> tuple[str, ...]:
+    """The prefixes of the keys that this template, or the connector with its settings, makes for a stream."""
+    return tuple(start + leading_text(tokens) for tokens in _spellings(template, stream) for start in _starts(template))
+
+
+def _starts(template: KeyTemplate) -> tuple[str, ...]:
+    return ("", "/") if not template.bucket_path.strip("/") else ("",)
+
+
+def _spellings(template: KeyTemplate, stream: StreamId) -> Iterable[tuple[Token, ...]]:
+    """The tokens with the stream's names as the template spells them, and as the connector does."""
+    return dict.fromkeys((fill(template.tokens, Level.STREAM, stream), _with_connector_names(template, stream)))
 
 
 def _with_connector_names(template: KeyTemplate, stream: StreamId) -> tuple[Token, ...]:

@@ -25,7 +25,8 @@ from s3dest_dagster.adoption import (
 from s3dest_dagster.columns.json_schema import record_type
 from s3dest_dagster.commit.maintenance import recover
 from s3dest_dagster.commit.registry import check_entries
-from s3dest_dagster.commit.retirement import content_of, retire
+from s3dest_dagster.commit.retirement import content_of, restore, retire
+from s3dest_dagster.commit.stream_transfer import NewName, move_stream
 from s3dest_dagster.errors import CommitError, OwnershipError, S3DestError, SettingsError, SupersededError
 from s3dest_dagster.ingest.landing import land
 from s3dest_dagster.ingest.receipt import Receipt
@@ -468,6 +469,29 @@ def test_adopted_objects_are_retired_like_landed_ones(one_lake: Lake) -> None:
     retire(one_lake.bucket, settings, SCOPE, sync("retire"), attempt="00")
     assert not set(keys) & set(one_lake.keys())
     assert FOREIGN in set(one_lake.keys())
+
+
+def test_a_retirement_of_adopted_objects_is_undone(one_lake: Lake) -> None:
+    one_lake.land(SyncMode.APPEND, 6)
+    one_lake.fill()
+    one_lake.adopt()
+    retire(one_lake.bucket, one_lake.settings, SCOPE, sync("retire"), attempt="00")
+    assert one_lake.ids() == []
+    restore(one_lake.bucket, one_lake.settings, SCOPE)
+    assert one_lake.ids() == [1, 2, 3, 4, 5, 6]
+    assert len(forget_adopted(one_lake.bucket, one_lake.settings, USERS)) == 3
+
+
+def test_adopted_objects_go_to_a_new_name_and_are_replaced_there(one_lake: Lake) -> None:
+    keys = one_lake.fill()
+    one_lake.adopt()
+    people = StreamId("public", "people")
+    move_stream(one_lake.bucket, one_lake.settings, NewName(USERS, people), START, os.urandom)
+    assert one_lake.ids() == []
+    stream = Stream(name="people", namespace="public", json_schema=SCHEMA, sync_mode=SyncMode.FULL_REFRESH)
+    with target(one_lake.server, one_lake.settings) as opened:
+        receipt = land([batch_of([user(9)])], opened, stream, sync("people"))
+    assert sorted(receipt.removed) == sorted(keys)
 
 
 def test_the_plan_of_a_refresh_names_what_was_adopted(one_lake: Lake) -> None:
