@@ -667,7 +667,7 @@ _VALUES = st.one_of(
 
 
 @pytest.mark.parametrize("form", FORMATS)
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(values=st.lists(st.tuples(_VALUES, _VALUES), min_size=1, max_size=30), size=st.integers(1, 30))
 def test_the_rows_of_all_directories_are_the_records_read(
     moto_s3: S3Server, form: Any, values: list[tuple[Any, Any]], size: int
