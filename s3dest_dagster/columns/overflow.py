@@ -180,7 +180,9 @@ class OverflowColumn:
             return pa.nulls(self._length, OVERFLOW_TYPE)
         # A dict keeps the order of names that are sorted already, which a set would not.
         names = sorted(dict.fromkeys(chain.from_iterable(entries.names for entries in self._entries)))
-        ranks = np.concatenate([_positions(entries.names, names)[entries.which] for entries in self._entries])
+        ranks = np.concatenate(
+            [e.which if e.names == names else _positions(e.names, names)[e.which] for e in self._entries]
+        )
         rows = np.concatenate([entries.rows for entries in self._entries])
         texts = pa.concat_arrays([entries.texts for entries in self._entries])
         order = np.argsort(rows * len(names) + ranks, kind="stable")
