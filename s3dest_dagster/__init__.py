@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from s3dest_dagster.sources.python import batches as batches
     from s3dest_dagster.sources.sql.source import SqlSource as SqlSource
     from s3dest_dagster.storage import open_bucket as open_bucket
+    from s3dest_dagster.stream import Generation as Generation
     from s3dest_dagster.stream import Scope as Scope
     from s3dest_dagster.stream import Stream as Stream
     from s3dest_dagster.stream import StreamId as StreamId
@@ -55,6 +56,7 @@ _MODULES = {
     "DockerImage": "sources.airbyte.launch",
     "FieldSelection": "settings.stream_settings",
     "FileSource": "sources.files",
+    "Generation": "stream",
     "PyAirbyteConnector": "sources.airbyte.launch",
     "S3Connection": "settings.connection",
     "S3Destination": "settings.destination",

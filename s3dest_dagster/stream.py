@@ -37,6 +37,39 @@ class StreamId(NamedTuple):
         return f"{self.namespace}.{self.name}" if self.namespace else self.name
 
 
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """Which of a stream's syncs belong together, as the configured catalog of a newer Airbyte platform says.
+
+    When the sync is published, every live sync whose generation is below the minimum leaves. The sync mode then has no
+    meaning. It does not hold for partitions.
+
+    Args:
+        id: The generation of the sync.
+        minimum: The lowest generation that stays. 0: everything stays.
+        sync_id: The id that the platform gives to the sync. It is recorded, and means nothing here: several attempts
+            may have the same.
+
+    Raises:
+        SettingsError: The minimum is above the generation, or a number is negative.
+
+    Example:
+        Stream(name="users", generation=Generation(14, minimum=14))  # replaces generation 13
+    """
+
+    id: int
+    minimum: int = 0
+    sync_id: int | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.minimum <= self.id:
+            raise SettingsError(
+                f"Generation {self.id} with the minimum {self.minimum} is not possible: both are 0 or more, and the "
+                "minimum is not above the generation.",
+                setting="minimum_generation_id",
+            )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stream:
     """One stream of records."""
@@ -55,6 +88,8 @@ class Stream:
     """The path of the field by which the source reads the stream incrementally. Empty if none is known."""
     deselected: tuple[FieldPath, ...] = ()
     """The fields that the discovered catalog has and the configured one leaves out."""
+    generation: Generation | None = None
+    """The generation of the sync. None: the sync mode decides what becomes of the scope's previous content."""
 
     def __post_init__(self) -> None:
         for setting in ("name", "namespace", "json_schema", "sync_mode", "description"):

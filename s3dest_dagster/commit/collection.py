@@ -55,7 +55,7 @@ def unused_key(root: str) -> str:
 def needed_segments(commit_log: CommitLog, head: Head) -> dict[str, Segment]:
     """All segments that a head needs, by name: for readers, for the next sync, for a repeated sync, and to undo a
     retirement."""
-    needed = {each.name: each for each in commit_log.live_segments(head)}
+    needed = {each.name: each for each in commit_log.named_segments(head)}
     retired = commit_log.retired_segments(head.retired)
     needed |= {each.name: each for each in retired}
     named = [head.pending_segment, head.state_segment]
@@ -63,7 +63,7 @@ def needed_segments(commit_log: CommitLog, head: Head) -> dict[str, Segment]:
     for before in (each.replaced.head for each in retired if each.replaced is not None):
         if before is not None:
             restored = Head(location=head.location, segments=before.segments, adoptions=before.adoptions)
-            needed |= {each.name: each for each in commit_log.live_segments(restored)}
+            needed |= {each.name: each for each in commit_log.named_segments(restored)}
             named += [before.state_segment, before.schema_segment]
     wanted = {name for name in named if name is not None and name not in needed}
     needed |= {each.name: each for each in in_parallel(commit_log.read_segment, wanted)}

@@ -23,6 +23,7 @@ from s3dest_dagster.commit.documents import (
     segment_key,
     sync_mark_key,
 )
+from s3dest_dagster.commit.generations import live
 from s3dest_dagster.commit.head import HEADS, Head, PublishedSync, ReachedState, RetiredObjects
 from s3dest_dagster.commit.landed_objects import SegmentObject
 from s3dest_dagster.commit.object_lists import OBJECTS_OF_A_LIST, ObjectLists
@@ -160,6 +161,11 @@ class CommitLog:
 
     def live_segments(self, head: Head) -> list[Segment]:
         """The published segments that list all objects of the scope, compacted ones included, oldest first."""
+        return live(self.named_segments(head), self.lists.objects)
+
+    def named_segments(self, head: Head) -> list[Segment]:
+        """The segments that a head names, compacted ones included, oldest first. Those of generations that have left
+        are among them."""
         read: dict[str, Segment] = {}
         names: Sequence[str] = head.oldest_first
         while names:

@@ -293,7 +293,7 @@ class Head:
         need it."""
         if segment.replaces:
             return ((segment.name,),)
-        if self.segments and segment.is_empty:
+        if self.segments and segment.is_empty and segment.replaced is None:
             return self.segments
         level, absorbs = segment.compaction.level, segment.compaction.absorbs
         same_level = self.segments[level] if level < len(self.segments) else ()

@@ -90,6 +90,8 @@ class LandedSync:
     """Further objects with such lines, if several workers landed the sync."""
     mark: str | None = None
     """The text in the metadata of its objects, if that is not the segment's name: several workers landed the sync."""
+    generation_id: int | None = None
+    """The generation of the sync. Null if it has none, which counts as 0."""
 
     @property
     def sync_id(self) -> str:

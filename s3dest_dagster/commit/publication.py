@@ -150,7 +150,7 @@ class _Publication:
         young now was even younger then, so this answer stays true however long the caller is suspended.
         """
         segment = self.segment
-        if segment.settings.get("publish_order") != "purge_first" or not segment.replaced_count:
+        if not self._may_purge:
             return False
         if segment.is_empty:
             return True
@@ -166,6 +166,14 @@ class _Publication:
             self.commit_log.scope,
         )
         return False
+
+    @property
+    def _may_purge(self) -> bool:
+        """Whether the settings want replaced objects deleted first. Never if others stay, which a rollback could not
+        tell from them."""
+        segment = self.segment
+        wanted = segment.settings.get("publish_order") == "purge_first"
+        return wanted and segment.replaces and bool(segment.replaced_count)
 
     def check_not_moved(self) -> None:
         """Raises `_HeadMoved` if another writer has put a head."""
@@ -349,7 +357,7 @@ class _Publication:
 
     def _was_purged(self) -> bool:
         """Whether the replaced objects are already deleted, by this publication or by an interrupted one."""
-        if self.segment.settings.get("publish_order") != "purge_first" or not self.segment.replaced_count:
+        if not self._may_purge:
             return False
         keys = self.commit_log.lists.replaced_keys(self.segment)
         return all(found is None for found in each_in_parallel(self.commit_log.bucket.head, keys))

@@ -29,6 +29,12 @@ class SyncPart:
     """False: the segment is a checkpoint, and the sync continued after it."""
     previous_checkpoint: str | None = None
     """Name of the segment with the sync's previous checkpoint, or null."""
+    generation_id: int | None = None
+    """The generation of the sync. Null if it has none, which counts as 0."""
+    minimum_generation_id: int | None = None
+    """The generation below which live syncs left when this one was published. Null if the mode decided."""
+    source_sync_id: int | None = None
+    """The id that the platform gave to the sync. It may be the same for several syncs. Null if it gave none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +96,8 @@ class Replacement:
     """Name of an older segment whose replaced objects are retained and deleted together with these, or null."""
     head: ReplacedHead | None = None
     """What the head listed before. Null unless the segment is a retirement, which can be undone."""
+    is_partial: bool = False
+    """Whether other objects of the scope stayed, since only older generations were replaced."""
 
     @property
     def object_count(self) -> int:
@@ -107,6 +115,8 @@ class Compaction:
     """Earlier syncs that the segment itself lists, oldest first. They have the same format and schema."""
     compacts: tuple[str, ...] = ()
     """Names of older segments of lower levels that the head no longer names. They precede `absorbs`."""
+    lowest_generation: int = 0
+    """Of all older segments, those of a generation below this are no longer live."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,8 +226,8 @@ class Segment:
     uploads_started_after: datetime | None = None
     """A time, by the server's clock, before its first upload began. Null if it does not matter."""
     replaced: Replacement | None = None
-    """The objects that it replaced: once published, the scope holds only its own objects. Null if it only added
-    objects."""
+    """The objects that it replaced: once published, the scope holds only its own objects, unless the replacement is
+    partial. Null if it only added objects."""
     compaction: Compaction = Compaction()
     """The syncs and segments that it stands for besides its own sync."""
     next_part_number: int
@@ -244,7 +254,7 @@ class Segment:
     @property
     def replaces(self) -> bool:
         """Whether the scope holds only this segment's objects once it is published."""
-        return self.replaced is not None
+        return self.replaced is not None and not self.replaced.is_partial
 
     @property
     def replaced_count(self) -> int:
@@ -307,6 +317,7 @@ class Segment:
             quarantine=self.quarantine.landed if self.quarantine is not None else None,
             further_quarantines=tuple(each.landed for each in self.further_quarantines),
             mark=self.mark,
+            generation_id=self.sync.generation_id,
         )
 
 

@@ -6,7 +6,7 @@ Reads the bucket and writes nothing.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime
 from enum import Enum
@@ -17,6 +17,7 @@ from typing import Any
 from s3dest_dagster.batch import Lineage, State, descent
 from s3dest_dagster.commit.commit_log import CommitLog
 from s3dest_dagster.commit.documents import VERSION_WITH_LISTS, segment_name
+from s3dest_dagster.commit.generations import generation_in, may_remove, minimum_of, staying
 from s3dest_dagster.commit.head import MAX_RETIRED, Head
 from s3dest_dagster.commit.key_owners import connector_keys
 from s3dest_dagster.commit.landed_objects import ListedObjects, SegmentObject
@@ -41,6 +42,7 @@ from s3dest_dagster.settings.fields import about
 from s3dest_dagster.settings.formats import EnvelopeName
 from s3dest_dagster.settings.partition_fields import rule_text
 from s3dest_dagster.settings.publication import PublicationSettings
+from s3dest_dagster.storage import in_parallel
 from s3dest_dagster.stream import Scope, Stream, StreamId, Sync, SyncMode
 
 FULL_SEGMENT = 16
@@ -127,9 +129,19 @@ class StagedSync:
 
 
 def replaces_scope(settings: PublicationSettings, stream: Stream, scope: Scope) -> bool:
-    """Whether a sync's objects replace those that its scope holds."""
+    """Whether a sync's objects replace those that its scope holds, whatever that is. What a sync with a generation
+    replaces depends on the live ones, see `replaces_all`."""
     again = scope.partition is not None and settings.on_rematerialize == "replace"
-    return again or stream.sync_mode is SyncMode.FULL_REFRESH
+    return again or (minimum_of(stream, scope) is None and stream.sync_mode is SyncMode.FULL_REFRESH)
+
+
+def replaces_all(
+    settings: PublicationSettings, stream: Stream, scope: Scope, commit_log: CommitLog, head: Head
+) -> bool:
+    """Whether a sync's objects replace all those that its scope holds. The arguments are those of `build_segment`."""
+    if not may_remove(stream, scope):
+        return replaces_scope(settings, stream, scope)
+    return not staying(commit_log.live_segments(head), minimum_of(stream, scope) or 0, commit_log.lists.objects)
 
 
 def build_segment(
@@ -157,6 +169,7 @@ def build_segment(
             started_at=staged.sync.now,
             complete=staged.complete,
             previous_checkpoint=staged.previous_checkpoint,
+            **_generation(staged.stream, commit_log.scope),
         ),
         objects=staged.objects,
         quarantine=staged.quarantine,
@@ -186,22 +199,42 @@ def build_segment(
     if segment.replaces or not (head.newest or head.adoptions):
         return replace(segment, total_rows=segment.rows)
     if head.newest is None:
-        return segment
+        lowest = (segment.sync.minimum_generation_id or 0) if segment.replaced is not None else 0
+        return replace(segment, compaction=Compaction(lowest_generation=lowest))
     newest = commit_log.read_segment(head.newest)
-    before = _rows_before(commit_log, head, newest) if not head.adoptions else None
+    before = _rows_before(commit_log, head, newest, segment) if not head.adoptions else None
     segment = replace(segment, total_rows=None if before is None else before + segment.rows)
-    return segment if segment.is_empty else replace(segment, compaction=compaction(segment, head, newest))
+    if segment.is_empty and segment.replaced is None:
+        return segment
+    return replace(segment, compaction=compaction(segment, head, newest))
 
 
-def _rows_before(commit_log: CommitLog, head: Head, newest: Segment) -> int | None:
-    """The records that the scope holds. None if a segment is missing, which must not keep a sync from landing.
+def _generation(stream: Stream, scope: Scope) -> dict[str, int | None]:
+    """What a segment records of the generation of its sync."""
+    if stream.generation is None:
+        return {}
+    generation = stream.generation
+    return {
+        "generation_id": generation.id,
+        "minimum_generation_id": minimum_of(stream, scope),
+        "source_sync_id": generation.sync_id,
+    }
 
-    Only if an older version wrote the newest segment, all segments are read.
+
+def _rows_before(commit_log: CommitLog, head: Head, newest: Segment, segment: Segment) -> int | None:
+    """The records that the scope holds besides those of a segment. None if another segment is missing, which must not
+    keep a sync from landing.
+
+    Only if an older version wrote the newest segment, or if generations leave, all segments are read.
     """
-    if newest.total_rows is not None:
+    if newest.total_rows is not None and segment.replaced is None:
         return newest.total_rows
+    minimum = segment.sync.minimum_generation_id or 0
     try:
-        return sum(each.rows_with_absorbed for each in commit_log.live_segments(head))
+        return sum(
+            each.rows_with_absorbed
+            for each in staying(commit_log.live_segments(head), minimum, commit_log.lists.objects)
+        )
     except ManifestError:
         return None
 
@@ -220,7 +253,13 @@ def _replaced(
 ) -> Replacement | None:
     """The objects that the sync replaces. None if it only adds objects."""
     scope = commit_log.scope
-    if not staged.has_objects and staged.stream.sync_mode is SyncMode.FULL_REFRESH:
+    if may_remove(staged.stream, scope):
+        return _left_generations(staged, destination, template, commit_log, head)
+    if (
+        not staged.has_objects
+        and minimum_of(staged.stream, scope) is None
+        and staged.stream.sync_mode is SyncMode.FULL_REFRESH
+    ):
         if destination.on_empty_refresh == "fail":
             raise _empty_refresh(commit_log)
         if destination.on_empty_refresh == "keep":
@@ -267,6 +306,44 @@ def _replaced_objects(
         keys |= connector_keys(commit_log.bucket, template, scope, live | commit_log.retired_keys(head))
     # The keys of workers have random part ids, so that none of a staged list was used before.
     return sorted(keys.difference(item.key for item in staged.objects)), tuple(referred)
+
+
+def _left_generations(
+    staged: StagedSync, destination: S3Destination, template: KeyTemplate, commit_log: CommitLog, head: Head
+) -> Replacement | None:
+    """The objects of the generations that leave. None if none leave and others stay."""
+    minimum = minimum_of(staged.stream, commit_log.scope) or 0
+    segments = commit_log.live_segments(head)
+    kept = staying(segments, minimum, commit_log.lists.objects)
+    own = commit_log.lists.live_keys(segments)
+    commit_log.check_own(own)
+    connectors = connector_keys(commit_log.bucket, template, commit_log.scope, own | commit_log.retired_keys(head))
+    left = own - commit_log.lists.live_keys(kept) | _below(commit_log, connectors, minimum)
+    left -= {item.key for item in staged.objects}
+    if left and not staged.has_objects:
+        if destination.on_empty_refresh == "fail":
+            raise _empty_refresh(commit_log)
+        if destination.on_empty_refresh == "keep":
+            return None
+    if left and staged.silent:
+        raise _silent_source(staged, commit_log.scope, len(left))
+    if kept and not left:
+        return None
+    recurring = set(template.recurring(commit_log.scope.stream, left))
+    etags = commit_log.etags_of(recurring)
+    chained = destination.delete_grace_s and len(head.retired) >= MAX_RETIRED
+    return Replacement(
+        keys=tuple(sorted(key for key in left if key in etags or key not in recurring)),
+        etags=etags,
+        retired_with=head.retired[-1].segment if chained else None,
+        is_partial=bool(kept),
+    )
+
+
+def _below(commit_log: CommitLog, keys: Collection[str], minimum: int) -> set[str]:
+    """Those keys of the connector whose objects belong to a lower generation, which their metadata name."""
+    found = zip(keys, in_parallel(commit_log.bucket.head, keys), strict=True)
+    return {key for key, each in found if each is not None and generation_in(each.metadata) < minimum}
 
 
 def _empty_refresh(commit_log: CommitLog) -> CommitError:
@@ -347,22 +424,26 @@ def compaction(segment: Segment, head: Head, newest: Segment) -> Compaction:
 
     It absorbs the newest segment (it lists that segment's syncs and replaces it) until a segment is full. Then it is
     placed next to the newest segment. When a level is full, the next segment compacts the level's segments: it names
-    them instead of the head. All of this follows from the head and its newest segment.
+    them instead of the head. All of this follows from the head and its newest segment. A segment absorbs only syncs of
+    its own generation, so that generations leave by whole segments.
 
     Args:
         segment: A segment that adds objects to a scope.
         head: The head before it.
         newest: The head's newest segment.
     """
+    minimum = (segment.sync.minimum_generation_id or 0) if segment.replaced is not None else 0
     syncs = (*newest.compaction.absorbs, newest.own_sync)
     has_room = not newest.object_lists and sum(len(sync.objects) for sync in syncs) < FULL_SEGMENT
-    if has_room and _same_columns(newest, segment):
+    if has_room and _same_columns(newest, segment) and newest.sync.generation_id == segment.sync.generation_id:
         absorbs = tuple(sync for sync in syncs if sync.objects or sync.quarantines)
         if absorbs:
-            return replace(newest.compaction, absorbs=absorbs)
+            lowest = max(newest.compaction.lowest_generation, minimum)
+            return replace(newest.compaction, absorbs=absorbs, lowest_generation=lowest)
     levels = (level for level, names in enumerate(head.segments) if len(names) < FULL_LEVEL)
     level = next(levels, len(head.segments))
-    return Compaction(level=level, compacts=tuple(name for names in reversed(head.segments[:level]) for name in names))
+    compacts = tuple(name for names in reversed(head.segments[:level]) for name in names)
+    return Compaction(level=level, compacts=compacts, lowest_generation=minimum)
 
 
 def _same_columns(one: Segment, other: Segment) -> bool:

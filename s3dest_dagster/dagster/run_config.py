@@ -266,7 +266,7 @@ def stream_of_run(config: StreamRunConfig, stream: Stream, destination: S3Destin
         config: The settings that hold for the stream.
     """
     if config.full_refresh:
-        stream = replace(stream, sync_mode=SyncMode.FULL_REFRESH)
+        stream = replace(stream, sync_mode=SyncMode.FULL_REFRESH, generation=None)
     if config.schema_contract:
         contract = replace(contract_of(destination, stream), **config.schema_contract)  # type: ignore[arg-type]
         stream = replace(stream, settings=replace(stream.settings, schema_contract=contract))

@@ -268,7 +268,7 @@ def data_version(receipt: Receipt, version_before: Callable[[], str | None]) -> 
     """
     if receipt.replaces and receipt.content is not None:
         return digest(receipt.content, receipt.fingerprint, dict(receipt.format))
-    if not receipt.replaces and not receipt.objects:
+    if not receipt.replaces and not receipt.objects and not receipt.removed:
         return unchanged_version(version_before())
     return digest(receipt.sync_id)
 

@@ -34,6 +34,7 @@ from s3dest_dagster.batch import (
     StreamStatus,
 )
 from s3dest_dagster.commit.documents import new_attempt
+from s3dest_dagster.commit.generations import may_remove
 from s3dest_dagster.commit.head import ReachedState
 from s3dest_dagster.commit.registry import RegistryEntry, owner_of
 from s3dest_dagster.commit.retention import with_retention
@@ -296,12 +297,13 @@ class CheckpointSchedule:
     records.
 
     Only appends to an unpartitioned stream have checkpoints: a partition has no state, and a sync that replaces objects
-    is published as a whole. There are also no checkpoints if the template allows only one key per sync, because a
-    second object would have no key.
+    or removes generations is published as a whole. There are also no checkpoints if the template allows only one key
+    per sync, because a second object would have no key.
     """
 
     def __init__(self, destination: S3Destination, stream: Stream, scope: Scope, now: datetime) -> None:
         at_once = scope.partition is not None or replaces_scope(destination, stream, scope)
+        at_once = at_once or may_remove(stream, scope)
         allowed = not at_once and destination.allows_checkpoints
         self._interval_s = destination.checkpoint_interval_s if allowed else 0
         self._bytes = destination.checkpoint_bytes if allowed else 0

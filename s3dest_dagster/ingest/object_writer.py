@@ -128,13 +128,18 @@ def bytes_of_row_group(row_group_bytes: int, part_bytes: int) -> int:
 
 
 class SegmentWriting:
-    """What all objects of a segment share: where they are uploaded, under which keys, and with which metadata."""
+    """What all objects of a segment share: where they are uploaded, under which keys, and with which metadata.
 
-    def __init__(self, target: Target, keys: KeyAllocator, segment: str) -> None:
+    Args:
+        segment: The name of the segment, or the mark of its sync. It is a part of the metadata.
+        metadata: Further metadata.
+    """
+
+    def __init__(self, target: Target, keys: KeyAllocator, segment: str, metadata: Mapping[str, str]) -> None:
         self.target = target
         self._keys = keys
         self._bucket = target.bucket.with_data_headers(headers_of_data(target.destination))
-        self._metadata = {**(target.destination.object_metadata or {}), SYNC_METADATA: segment}
+        self._metadata = {**(target.destination.object_metadata or {}), **metadata, SYNC_METADATA: segment}
         self._cancelled = Event()
         self.objects = 0
         """Objects begun so far."""

@@ -17,9 +17,10 @@ from isal.isal_zlib import adler32, crc32
 
 from s3dest_dagster.batch import TARGET_BATCH_BYTES, ArrowBatch, BadRecord, Batch, Lineage, State, Tally
 from s3dest_dagster.commit.documents import quarantine_key, segment_name
+from s3dest_dagster.commit.generations import metadata_of
 from s3dest_dagster.commit.landed_objects import SegmentObject
 from s3dest_dagster.commit.segment import Counts, Segment
-from s3dest_dagster.commit.segment_builder import StagedSync, replaces_scope
+from s3dest_dagster.commit.segment_builder import StagedSync, replaces_all
 from s3dest_dagster.commit.sync_commit import SyncCommit
 from s3dest_dagster.errors import CommitError
 from s3dest_dagster.formats import Encoder
@@ -56,7 +57,7 @@ class SyncWriter:
         self._sync = sync
         self._commit = commit
         self._keys_distinct = keys_distinct
-        self._replaces = replaces_scope(target.destination, stream, scope)
+        self._replaces = replaces_all(target.destination, stream, scope, commit.commit_log, commit.head)
         self._schema = StreamSchema(
             target.destination, stream, commit.registry_entry, commit.commit_log.scope, replaces=self._replaces
         )
@@ -138,7 +139,9 @@ class SyncWriter:
                 replaces=self._replaces,
                 keys_distinct=self._keys_distinct,
             )
-        return new_object_writer(SegmentWriting(self._target, self._keys, segment), self._directories)
+        return new_object_writer(
+            SegmentWriting(self._target, self._keys, segment, metadata_of(self.stream)), self._directories
+        )
 
 
 class BatchSchema(Protocol):

@@ -24,7 +24,7 @@ from s3dest_dagster.commit.key_owners import connector_keys, refuse_held_keys
 from s3dest_dagster.commit.registry import RegistryEntry, check_names, owner_of
 from s3dest_dagster.commit.retention import expired_partitions, with_retention
 from s3dest_dagster.commit.scopes import scopes_beside
-from s3dest_dagster.commit.segment_builder import replaces_scope
+from s3dest_dagster.commit.segment_builder import replaces_all
 from s3dest_dagster.formats import Format, format_of
 from s3dest_dagster.ingest.encoding import Encoding
 from s3dest_dagster.ingest.field_filter import FieldFilter
@@ -178,7 +178,7 @@ def _stream_plan(
     template = target.destination.template_of(stream)
     commit_log = CommitLog.of(target.bucket, template, scope)
     head = commit_log.read_head().head
-    replaces = replaces_scope(target.destination, stream, scope)
+    replaces = replaces_all(target.destination, stream, scope, commit_log, head)
     format_ = format_of(target.destination.format)
     first_key = _first_key(target, template, commit_log, head, stream, sync, replaces=replaces)
     refuse_held_keys(target.bucket, template, scope, [first_key], entry.given_to)

@@ -194,6 +194,7 @@ def _order(target: Target, stream: Stream, sync: Sync, scope: Scope, owner: str 
         uuid=sync.uuid,
         label=sync.label,
         head="",
+        generation=stream.generation,
         objects_of_a_list=target.objects_of_a_list,
     )
 

@@ -22,7 +22,7 @@ from s3dest_dagster.settings.connection import S3Connection
 from s3dest_dagster.settings.destination import S3Destination
 from s3dest_dagster.shards.order_settings import destination_from_json, stream_settings_from_json
 from s3dest_dagster.storage import Bucket, open_bucket
-from s3dest_dagster.stream import Scope, Stream, StreamId, Sync
+from s3dest_dagster.stream import Generation, Scope, Stream, StreamId, Sync
 
 ORDER_VERSION = 1
 """The version that is written. Another version of the library, on another machine, may have another one."""
@@ -86,6 +86,8 @@ class Order(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, dict=
     """The id of the key with which fields are hashed. It does not reveal the key. None if none are."""
     head: str
     """A digest of what the scope held when the order was made."""
+    generation: Generation | None = None
+    """The generation of the sync. None if it has none."""
     complete: bool = False
     """Whether the sync was already complete, so that there is nothing to stage."""
     objects_of_a_list: int = OBJECTS_OF_A_LIST
@@ -155,6 +157,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, dict=
             sync_mode=self.sync_mode,  # type: ignore[arg-type]  # Stream also accepts the text
             settings=settings,
             deselected=deselected,  # type: ignore[arg-type]  # and the texts of paths
+            generation=self.generation,
         )
 
     def to_destination(self, hash_key: str | None = None) -> S3Destination:

@@ -17,6 +17,7 @@ from msgspec.structs import replace
 from s3dest_dagster.batch import BadRecord, Batch, SourceItem, State, StreamBatch, StreamNotice
 from s3dest_dagster.commit.commit_log import CommitLog
 from s3dest_dagster.commit.documents import quarantine_key, segment_name, sync_of
+from s3dest_dagster.commit.generations import metadata_of
 from s3dest_dagster.commit.publication import Clock
 from s3dest_dagster.commit.segment_builder import replaces_scope
 from s3dest_dagster.errors import SchemaError, SettingsError, StorageError, UploadVanishedError
@@ -105,6 +106,7 @@ class _ShardWriter:
         self._template = target.destination.template_of(stream)
         self._directories = directory_count(target.destination, stream, order.scope)
         self._replaces = replaces_scope(target.destination, stream, landed)
+        self._metadata = metadata_of(stream)
         self._schema = FixedSchema(target.destination, stream, landed.stream, order.record, frozenset(order.discarded))
         if self._schema.encoder.fingerprint != order.fingerprint:
             raise SchemaError(
@@ -151,7 +153,8 @@ class _ShardWriter:
             keys_distinct=False,
             mark=self._order.mark,
         )
-        return new_object_writer(SegmentWriting(self._target, keys, mark), self._directories)
+        writing = SegmentWriting(self._target, keys, mark, self._metadata)
+        return new_object_writer(writing, self._directories)
 
 
 class _Shard:

@@ -6,7 +6,7 @@ Must not know: how a connector is run.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import UnionType
@@ -16,7 +16,7 @@ from s3dest_dagster.columns.left_out_fields import left_out_paths
 from s3dest_dagster.errors import SettingsError, did_you_mean
 from s3dest_dagster.settings.connector_config import Dedup
 from s3dest_dagster.settings.stream_settings import StreamSettings
-from s3dest_dagster.stream import Stream, StreamId, SyncMode
+from s3dest_dagster.stream import Generation, Stream, StreamId, SyncMode
 
 _MEMBER_TYPES: Sequence[tuple[str, str, type | UnionType, str]] = [
     ("stream", "namespace", str, "a text"),
@@ -24,8 +24,12 @@ _MEMBER_TYPES: Sequence[tuple[str, str, type | UnionType, str]] = [
     ("stream", "supported_sync_modes", list | tuple, "a list"),
     ("configured", "sync_mode", str, "a text"),
     ("configured", "destination_sync_mode", str, "a text"),
+    ("configured", "generation_id", int, "a whole number"),
+    ("configured", "minimum_generation_id", int, "a whole number"),
+    ("configured", "sync_id", int, "a whole number"),
 ]
 """The types of a stream's members: the object that has the member, its name, its type, and the type in words."""
+_ID_NAMES = ("generation_id", "minimum_generation_id", "sync_id")
 _SYNC_MODES = {"overwrite": SyncMode.FULL_REFRESH, "append": SyncMode.APPEND}
 _DEDUP_MODES = {"overwrite_dedup": "overwrite", "append_dedup": "append"}
 """The modes that remove duplicates, each with the mode that lands the same records and keeps duplicates."""
@@ -58,7 +62,8 @@ class Catalog:
     def streams(self) -> tuple[Stream, ...]:
         """The streams, in the catalog's order."""
         schemas = self._discovered_schemas()
-        streams = (_parse_stream(entry) for entry in self._entries())
+        ids = None if _are_placeholders(self._entries()) else _generation
+        streams = (_parse_stream(entry, ids) for entry in self._entries())
         return tuple(
             replace(each, deselected=left_out_paths(schemas[each.id], each.json_schema)) if each.id in schemas else each
             for each in streams
@@ -221,7 +226,15 @@ def _check_types(entry: Mapping[str, Any]) -> None:
             )
 
 
-def _parse_stream(entry: Mapping[str, Any]) -> Stream:
+def _parse_stream(
+    entry: Mapping[str, Any], generation_of: Callable[[Mapping[str, Any]], Generation | None] | None = None
+) -> Stream:
+    """The stream of an entry.
+
+    Args:
+        entry: The entry.
+        generation_of: Reads the entry's generation. None: it has none.
+    """
     stream = _source_stream(entry)
     schema = stream.get("json_schema")
     description = schema.get("description") if isinstance(schema, Mapping) else None
@@ -232,7 +245,33 @@ def _parse_stream(entry: Mapping[str, Any]) -> Stream:
         sync_mode=SyncMode.FULL_REFRESH if stream is entry else _sync_mode(entry, stream["name"]),
         description=description if isinstance(description, str) else None,
         cursor_field=_cursor(entry),
+        generation=generation_of(entry) if generation_of is not None else None,
     )
+
+
+_PLACEHOLDERS = (0, 1)
+
+
+def _are_placeholders(entries: Iterable[Mapping[str, Any]]) -> bool:
+    """Whether all streams have one and the same number as each of their ids.
+
+    Programs that know no generations (PyAirbyte, for instance) write 1, or 0, for each id of every sync, because newer
+    connectors require ids. As generations, they would mean that no sync ever replaces another one.
+    """
+    ids = {tuple(each.get(name) for name in _ID_NAMES) for each in entries}
+    return any(ids == {(number,) * len(_ID_NAMES)} for number in _PLACEHOLDERS)
+
+
+def _generation(entry: Mapping[str, Any]) -> Generation | None:
+    """The generation of the next sync of a stream. None if the entry has none."""
+    number, minimum, sync_id = (entry.get(name) for name in _ID_NAMES)
+    if number is None:
+        return None
+    try:
+        return Generation(number, minimum or 0, sync_id)
+    except SettingsError as error:
+        name = _source_stream(entry)["name"]
+        raise SettingsError(f"Stream {name!r}: {error.message}", stream=name, setting=error.setting) from None
 
 
 def _cursor(entry: Mapping[str, Any]) -> tuple[str, ...]:
@@ -265,10 +304,8 @@ def _configure_stream(entry: Mapping[str, Any], stream: Stream) -> dict[str, Any
         "destination_sync_mode": "append" if stream.sync_mode is SyncMode.APPEND else "overwrite",
         "cursor_field": entry.get("cursor_field") or source_stream.get("default_cursor_field") or [],
         "primary_key": entry.get("primary_key") or source_stream.get("source_defined_primary_key") or [],
-        # Newer sources and platforms require these; this library does not use them.
-        "generation_id": 0,
-        "minimum_generation_id": 0,
-        "sync_id": 0,
+        # Newer sources require these.
+        **{name: entry.get(name) or 0 for name in _ID_NAMES},
     }
 
 

@@ -259,8 +259,10 @@ class AirbyteSource:
                 )
         name = f"{requested.namespace}.{requested.name}" if requested.namespace else requested.name
         stream = self._known_catalog().find_stream(name)
-        mode = requested.sync_mode or stream.sync_mode
-        return replace(stream, sync_mode=mode, settings=requested.settings)  # type: ignore[arg-type]  # also a text
+        if requested.sync_mode is not None:
+            # Whoever asks for a mode does not mean the generations of the catalog.
+            stream = replace(stream, sync_mode=requested.sync_mode, generation=None)  # type: ignore[arg-type]  # a text
+        return replace(stream, settings=requested.settings)
 
     def asset_function(self, stream: Stream, over_slices: OverSlices) -> Callable[..., Any]:
         """A function that runs the connector for this stream, once for each slice."""
