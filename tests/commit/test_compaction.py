@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from land_and_read import START, batches_of, destination, stream, sync, target, users
 from servers import S3Server
 
+from s3dest_dagster.commit.compaction import FULL_SEGMENT, compaction
 from s3dest_dagster.commit.documents import head_key, location_of, segment_key, segment_name
 from s3dest_dagster.commit.head import HEADS, Head
 from s3dest_dagster.commit.landed_objects import MultipartUpload, SegmentObject
 from s3dest_dagster.commit.segment import SEGMENTS, Counts, Replacement, Segment, SegmentSchema, SyncPart
-from s3dest_dagster.commit.segment_builder import FULL_SEGMENT, compaction
 from s3dest_dagster.ingest.landing import land
 from s3dest_dagster.inspection.read import live_objects
 from s3dest_dagster.keys import scope_root

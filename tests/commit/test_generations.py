@@ -13,12 +13,12 @@ from land_and_read import START, batches_of, destination, ids_by_listing, stream
 from servers import S3Server
 
 from s3dest_dagster.commit.commit_log import CommitLog
+from s3dest_dagster.commit.compaction import compaction
 from s3dest_dagster.commit.documents import location_of, segment_name
 from s3dest_dagster.commit.generations import generation_of, live, staying
 from s3dest_dagster.commit.head import Head
 from s3dest_dagster.commit.landed_objects import SegmentObject
 from s3dest_dagster.commit.segment import Counts, Replacement, Segment, SegmentSchema, SyncPart
-from s3dest_dagster.commit.segment_builder import compaction
 from s3dest_dagster.errors import SettingsError
 from s3dest_dagster.ingest.landing import land
 from s3dest_dagster.inspection.verify import verify
