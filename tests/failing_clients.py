@@ -87,9 +87,11 @@ class FailingClient:
         return f"call {at} ({self.calls[at - 1]})" if 0 < at <= len(self.calls) else "no call"
 
 
-def failing_in_turn(client: Any, *, after: bool, dead: bool) -> Iterator[FailingClient]:
+def failing_in_turn(client: Any, *, after: bool, dead: bool, step: int = 1) -> Iterator[FailingClient]:
     """Clients for an operation that is repeated: one that never fails, then one that fails at its first call, at its
     second, and so on.
+
+    With a `step`, clients fail at one in so many calls, unless every crash is tested.
 
     What a sync that dies at a read leaves is what it left at its last change, and a read that follows another finds
     the bucket that the other found. So clients that die at a read, or fail at such a one, are made only if every crash
@@ -97,11 +99,14 @@ def failing_in_turn(client: Any, *, after: bool, dead: bool) -> Iterator[Failing
     """
     unfailing = FailingClient(client)
     yield unfailing
-    before = ""
+    before, calls = "", []
     for at, call in enumerate(unfailing.calls, 1):
         if EVERY_CRASH or call not in READS or not (dead or before in READS):
-            yield FailingClient(client, at=at, after=after, dead=dead)
+            calls.append(at)
         before = call
+    first, every = (0, 1) if EVERY_CRASH else (step - 1, step)
+    for at in calls[first::every]:
+        yield FailingClient(client, at=at, after=after, dead=dead)
 
 
 class DyingAfterDeciding(FailingClient):

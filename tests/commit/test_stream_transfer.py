@@ -350,12 +350,10 @@ class DyingAtFirstSegment(FailingClient):
 
 
 def attack(server: S3Server, settings: S3Destination, way: str, partitions: tuple[str | None, ...]) -> None:
-    """Fails a transfer at each of its calls."""
+    """Fails a transfer at its calls."""
     after, dead = WAYS[way]
     bucket = server.open(settings)
-    for number, client in enumerate(failing_in_turn(server.client(), after=after, dead=dead)):
-        if number % 4 and not EVERY_CRASH:
-            continue
+    for client in failing_in_turn(server.client(), after=after, dead=dead, step=4):
         name = new_name()
         prepared(server, settings, name, *partitions)
         olds = [Scope(name.source, each) for each in partitions]

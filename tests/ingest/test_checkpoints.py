@@ -362,7 +362,7 @@ def test_the_retry_after_a_failure_at_any_call_lands_each_record_once(
     moto_s3: S3Server, lost: bool, dead: bool
 ) -> None:
     lake = Lake(moto_s3)
-    for client in failing_in_turn(lake.client, after=lost, dead=dead):
+    for client in failing_in_turn(lake.client, after=lost, dead=dead, step=2):
         name = f"checkpointed{next(_streams)}x"
         with contextlib.suppress(S3DestError):
             lake.run("a", client, name=name, until=2)

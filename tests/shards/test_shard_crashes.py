@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from itertools import count, islice
+from itertools import count
 from typing import Any
 
 import pytest
@@ -105,7 +105,7 @@ def _whole(server: S3Server, settings: S3Destination, name: str, kind: Attacked,
 
 def _clients(server: S3Server, settings: S3Destination, way: str) -> Iterator[tuple[FailingClient, Bucket]]:
     after, dead = WAYS[way]
-    for client in islice(failing_in_turn(server.client(), after=after, dead=dead), 0, None, STEP):
+    for client in failing_in_turn(server.client(), after=after, dead=dead, step=STEP):
         yield client, Bucket(client, settings.s3_bucket_name)
 
 
