@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import MISSING, Field, fields
 from datetime import UTC, datetime
 from enum import Enum
-from typing import Any
+from typing import Any, get_args
 
 import fastavro
 import pyarrow as pa
@@ -22,6 +22,7 @@ from docs.manifest_fields import manifest_schema
 from docs.pages import ROOT, written_table
 from encoded import batch_of, written
 from keys.test_recorded_names import BETTERED, REFUSED
+from pydantic import BaseModel
 from servers import SEED_ACTIONS
 
 from s3dest_dagster.columns.converter import convert_record
@@ -31,6 +32,11 @@ from s3dest_dagster.columns.kinds.temporal import date_days, time_micros, timest
 from s3dest_dagster.columns.names import OVERFLOW
 from s3dest_dagster.columns.schemas import arrow_schema, avro_schema
 from s3dest_dagster.dagster.asset_metadata import partition_values_of
+from s3dest_dagster.dagster.component.automation import AutomationSensorModel, FileSensorModel, ScheduleModel
+from s3dest_dagster.dagster.component.component import S3DestinationComponent
+from s3dest_dagster.dagster.component.landing_checks import OneCheckModel
+from s3dest_dagster.dagster.component.sources import SOURCE_KINDS
+from s3dest_dagster.dagster.component.streams import StreamModel
 from s3dest_dagster.dagster.translator import asset_key
 from s3dest_dagster.errors import TemplateError
 from s3dest_dagster.keys import KeyTemplate, key_name
@@ -87,6 +93,66 @@ def _default(each: Field[Any]) -> str:
         return code(f"{type(value).__name__}()")
     plain = value.value if isinstance(value, Enum) else value
     return code(f'"{plain}"' if isinstance(plain, str) else repr(plain))
+
+
+# ---------------------------------------------------------------------- components in YAML
+
+TRANSLATION = (
+    "Attributes of the assets: `key`, `key_prefix`, `group_name`, `owners`, `tags`, `kinds`, `description`, "
+    "`metadata`, `deps`, `automation_condition`, `freshness_policy`… with `{{ stream }}`. Tags and metadata are "
+    "merged, other attributes are replaced."
+)
+"""Dagster makes this field, and describes it in no way."""
+
+
+def component_fields() -> str:
+    """The fields of a component."""
+    described = S3DestinationComponent.get_model_cls().model_json_schema()["properties"]
+    rows = [
+        (code(each.name), _component_default(each), described[each.name].get("description", TRANSLATION))
+        for each in fields(S3DestinationComponent)
+    ]
+    return written_table(("field", "default", "meaning"), rows)
+
+
+def _component_default(each: Field[Any]) -> str:
+    if each.name == "defs_state":
+        return code("LOCAL_FILESYSTEM")
+    return _written_default(each.default, required=each.default is MISSING)
+
+
+def _model_fields(model: type[BaseModel]) -> Callable[[], str]:
+    """The fields of a model, apart from the type that names it."""
+    return lambda: written_table(
+        ("field", "default", "meaning"),
+        [
+            (
+                code(each.alias or name),
+                _written_default(each.default, required=each.is_required()),
+                each.description or "",
+            )
+            for name, each in model.model_fields.items()
+            if name != "type"
+        ],
+    )
+
+
+def _written_default(value: Any, *, required: bool) -> str:
+    if required:
+        return "required"
+    if value is None or value == ():
+        return ""
+    return code(str(value).lower() if isinstance(value, bool) else str(value))
+
+
+def landing_checks() -> str:
+    """The checks of a component, with the settings of each."""
+    rows = []
+    for name, each in OneCheckModel.model_fields.items():
+        (kind,) = (member for member in get_args(each.annotation) if member is not type(None))
+        settings = ", ".join(code(setting) for setting in kind.model_fields)
+        rows.append((code(each.alias or name), each.description or "", settings))
+    return written_table(("check", "passes when", "settings"), rows)
 
 
 # ---------------------------------------------------------------------- paths
@@ -611,6 +677,13 @@ _MAKERS: dict[str, Callable[[], str]] = {
         f"settings-{kind.__name__}": _settings(kind)
         for kind in (S3Destination, S3Connection, CsvFormat, JsonlFormat, AvroFormat, ParquetFormat)
     },
+    "component": component_fields,
+    "component-stream": _model_fields(StreamModel),
+    **{f"component-{name}": _model_fields(kind.model) for name, kind in SOURCE_KINDS.items()},
+    "component-checks": landing_checks,
+    "component-schedule": _model_fields(ScheduleModel),
+    "component-file-sensor": _model_fields(FileSensorModel),
+    "component-condition-sensor": _model_fields(AutomationSensorModel),
     "variables": variables,
     "placeholders": placeholders,
     "date-letters": date_letters,

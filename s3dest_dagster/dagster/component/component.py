@@ -128,7 +128,8 @@ class S3DestinationComponent(dg.StateBackedComponent, dg.Resolvable):
         dg.Resolver(
             resolve_partitions,
             model_field_type=as_given(PartitionsModel | None),
-            description="Partitions of the streams, each landed on its own; none by default.",
+            description="Partitions of the streams, each landed on its own: hourly, daily, weekly, monthly, "
+            "time_window, static, dynamic or multi; none by default.",
         ),
     ] = None
     translation: Annotated[
@@ -141,7 +142,8 @@ class S3DestinationComponent(dg.StateBackedComponent, dg.Resolvable):
         dg.Resolver(
             resolve_backfill,
             model_field_type=as_given(BackfillPolicyModel | None),
-            description="Whether a backfill has one run for all partitions, or several of a given size.",
+            description="Whether a backfill has one run for all partitions (single_run), or several of a given size "
+            "(multi_run).",
         ),
     ] = None
     retry_policy: Annotated[
@@ -149,11 +151,14 @@ class S3DestinationComponent(dg.StateBackedComponent, dg.Resolvable):
         dg.Resolver(
             resolve_retry,
             model_field_type=as_given(RetryPolicyModel | None),
-            description="How often a sync that failed is tried again; what it has published is not landed again.",
+            description="How often a sync that failed is tried again (max_retries, delay, backoff, jitter); what it "
+            "has published is not landed again.",
         ),
     ] = None
     pool: Annotated[str | None, dg.Resolver.default(description="Pool that limits how many run at once.")] = None
-    op_tags: Annotated[Mapping[str, Any] | None, dg.Resolver.default(description="Tags of the steps.")] = None
+    op_tags: Annotated[
+        Mapping[str, Any] | None, dg.Resolver.default(description="Tags of the steps; those of a stream replace them.")
+    ] = None
     hooks: Annotated[
         Set[dg.HookDefinition] | None,
         dg.Resolver(
