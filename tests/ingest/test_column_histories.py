@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import json
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import duckdb
@@ -95,26 +96,35 @@ def assert_found(rows: list[dict[str, Any]], columns: dict[str, list[str]], reco
     assert found == records
 
 
-@pytest.mark.parametrize("settings", [AvroFormat(), ParquetFormat()], ids=["avro", "parquet"])
+def rows_by_the_library(server: S3Server, chosen: Any) -> list[dict[str, Any]]:
+    return read_scope(server.open(chosen), chosen.template, Scope(STREAM)).to_pylist()
+
+
+def rows_by_duckdb(server: S3Server, chosen: Any) -> list[dict[str, Any]]:
+    """The rows of all files together. No two columns of them have one field id."""
+    client = server.client()
+    ids: dict[int, str] = {}
+    with TemporaryDirectory() as directory:
+        for number, key in enumerate(data_keys(server, chosen.s3_bucket_name)):
+            body = client.get_object(Bucket=chosen.s3_bucket_name, Key=key)["Body"].read()
+            Path(directory, f"{number}.parquet").write_bytes(body)
+            for field in pq.read_schema(io.BytesIO(body)):
+                column = int(field.metadata.get(b"PARQUET:field_id", b"-1")) if field.metadata else -1
+                assert column <= 0 or ids.setdefault(column, field.name) == field.name
+        files = f"{directory}/*.parquet"
+        return duckdb.sql(f"from read_parquet('{files}', union_by_name = true)").to_arrow_table().to_pylist()
+
+
+@pytest.mark.parametrize(
+    ("settings", "readers"),
+    [(AvroFormat(), [rows_by_the_library]), (ParquetFormat(), [rows_by_the_library, rows_by_duckdb])],
+    ids=["avro", "parquet"],
+)
 @given(history=st.lists(syncs(), min_size=2, max_size=5))
-def test_every_value_is_in_a_column_of_its_field(moto_s3: S3Server, settings, history: list[Sync]) -> None:
+def test_every_reader_finds_every_value_in_a_column_of_its_field(
+    moto_s3: S3Server, settings, readers, history: list[Sync]
+) -> None:
     chosen, records = landed(moto_s3, settings, history, declared=True)
     columns = columns_by_source(moto_s3, chosen)
-    table = read_scope(moto_s3.open(chosen), chosen.template, Scope(STREAM))
-    assert_found(table.to_pylist(), columns, records)
-
-
-@given(history=st.lists(syncs(), min_size=2, max_size=5))
-def test_duckdb_reads_all_files_of_a_stream_together(tmp_path_factory, moto_s3: S3Server, history: list[Sync]) -> None:
-    chosen, records = landed(moto_s3, ParquetFormat(), history, declared=True)
-    directory: Path = tmp_path_factory.mktemp("files")
-    client = moto_s3.client()
-    ids: dict[int, str] = {}
-    for number, key in enumerate(data_keys(moto_s3, chosen.s3_bucket_name)):
-        body = client.get_object(Bucket=chosen.s3_bucket_name, Key=key)["Body"].read()
-        (directory / f"{number}.parquet").write_bytes(body)
-        for field in pq.read_schema(io.BytesIO(body)):
-            column = int(field.metadata.get(b"PARQUET:field_id", b"-1")) if field.metadata else -1
-            assert column <= 0 or ids.setdefault(column, field.name) == field.name
-    table = duckdb.sql(f"from read_parquet('{directory}/*.parquet', union_by_name = true)").to_arrow_table()
-    assert_found(table.to_pylist(), columns_by_source(moto_s3, chosen), records)
+    for read in readers:
+        assert_found(read(moto_s3, chosen), columns, records)
