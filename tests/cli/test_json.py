@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from airbyte_messages import record, state
+from connector_files import connector_file, user
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs/command.md").read_text()
 ROWS = re.findall(r"^\| (`[^|]*`) \| (an? (?:object|list)[^|]*) \|$", PAGE, re.MULTILINE)
@@ -35,6 +36,15 @@ def changed_catalog(lake) -> str:
     return lake.file("changed.json", catalog)
 
 
+def catalog_of_a_filled_bucket(lake) -> str:
+    """The path of the catalog of a bucket in which the connector has left an object that can be adopted, and one that
+    cannot."""
+    for number, body in enumerate([connector_file("avro", "1", [user(1)]), b"no Avro"]):
+        key = f"data_output_path/public/users/2026_01_04_1767484800000_{number}.avro"
+        lake.server.client().put_object(Bucket=lake.bucket, Key=key, Body=body)
+    return lake.catalog("users")
+
+
 @pytest.mark.parametrize("verb", ANSWERS)
 def test_an_answer_has_only_the_documented_names(lake, verb):
     lake.write(record("users", id=1) + state("users", 1))
@@ -45,6 +55,8 @@ def test_an_answer_has_only_the_documented_names(lake, verb):
         "transfer --to": ["shop/users", "public.users"],
         "transfer --to-stream": ["public.people", "public.users"],
         "retire": ["public.users"],
+        "adopt": ["--catalog", catalog_of_a_filled_bucket(lake) if verb == "adopt" else ""],
+        "adopt --undo": ["--catalog", lake.catalog("users")],
     }
     config = lake.config(format={"format_type": "Avro"})
     if verb == "verify":
