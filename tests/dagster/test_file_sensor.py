@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -236,6 +238,35 @@ def test_the_sensor_is_stopped_and_named_after_its_target_by_default(tmp_path, u
     assert unpartitioned.sensor.default_status is dg.DefaultSensorStatus.STOPPED
     own = Inbox(tmp_path, "*", None, name="inbox", minimum_interval_seconds=5).sensor
     assert (own.name, own.minimum_interval_seconds) == ("inbox", 5)
+
+
+def test_an_hour_of_ticks_keeps_neither_memory_nor_descriptors(unpartitioned):
+    """A sensor ticks for weeks in one process of the code location."""
+
+    instance = dg.DagsterInstance.ephemeral()
+
+    def ticks(count: int) -> tuple[int, int]:
+        for _ in range(count):
+            context = dg.build_sensor_context(
+                instance=instance, cursor=unpartitioned.cursor, definitions=unpartitioned.definitions
+            )
+            found = unpartitioned.sensor.evaluate_tick(context)
+            assert found.run_requests == []
+            unpartitioned.cursor = found.cursor
+        gc.collect()
+        return tracemalloc.get_traced_memory()[0], len(os.listdir("/dev/fd"))
+
+    for number in range(20):
+        unpartitioned.put(f"{number}.jsonl")
+    assert len(unpartitioned.tick().run_requests) == 1
+    tracemalloc.start()
+    try:
+        before, descriptors = ticks(20)
+        after, descriptors_after = ticks(120)
+    finally:
+        tracemalloc.stop()
+    assert descriptors_after == descriptors
+    assert after - before < 120 * 500
 
 
 def test_a_location_that_cannot_be_listed_fails_the_tick_with_the_reason():

@@ -10,10 +10,12 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
+import dagster as dg
 from fault_proxy import Fault, fault_proxy
-from interrupted_runs import land_endlessly, read_endlessly
+from interrupted_runs import land_endlessly, land_in_processes, read_endlessly
 from process_pool import PROCESSES
 from scripted_source import ScriptedSource, is_running, is_soon_gone
+from server_variables import server_variables
 
 from s3dest_dagster.settings.destination import S3Destination
 
@@ -82,3 +84,19 @@ def test_an_interrupted_run_ends_though_the_server_hangs_while_its_abilities_are
         )
         with run:
             pass
+
+
+def test_a_terminated_run_ends_the_process_of_its_step_and_leaves_no_upload(lake, tmp_path):
+    """SIGTERM reaches the process of the run, as a run launcher sends it, and that process ends the one of the step."""
+    begun = tmp_path / "begun"
+    environment = {**server_variables(lake.server, lake.bucket), "BEGUN": str(begun)}
+    run = interrupted(land_in_processes, str(tmp_path), environment, by=signal.SIGTERM, until=begun.exists)
+    with run:
+        assert lake.uploads() > 0
+    assert lake.uploads() == 0
+    assert lake.data_keys() == []
+    with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
+        (ended,) = instance.get_runs()
+        events = [each.dagster_event for each in instance.all_logs(ended.run_id) if each.dagster_event]
+    assert ended.is_finished
+    assert "STEP_FAILURE" in [each.event_type_value for each in events]
