@@ -251,15 +251,17 @@ def forget_adopted(
     commit_log = CommitLog.of(bucket, destination.template, Scope(stream))
     seen = begin(commit_log, clock or commit_log.bucket.server_time)
     adopted = adopted_objects(commit_log, seen)
-    if adopted:
+    if seen.head.adoptions:
         _put_without_adoptions(commit_log, seen)
     return adopted
 
 
 def adopted_objects(commit_log: CommitLog, seen: SeenHead) -> tuple[SegmentObject, ...]:
     """The objects that a scope has adopted and still holds."""
-    segments = map(commit_log.read_segment, seen.head.adoptions)
-    return tuple(item for segment in segments for item in commit_log.lists.objects(segment))
+    if not seen.head.adoptions:
+        return ()
+    adoptions = (each for each in commit_log.live_segments(seen.head) if each.is_adoption)
+    return tuple(item for segment in adoptions for item in commit_log.lists.objects(segment))
 
 
 def _put_without_adoptions(commit_log: CommitLog, seen: SeenHead) -> None:

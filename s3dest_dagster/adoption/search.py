@@ -14,6 +14,7 @@ from typing import cast
 from isal.isal_zlib import crc32
 
 from s3dest_dagster.columns.kinds.record import Record
+from s3dest_dagster.commit.generations import GENERATION_METADATA
 from s3dest_dagster.commit.key_owners import unowned_objects
 from s3dest_dagster.errors import ObjectNotFoundError, RecordError, SettingsError
 from s3dest_dagster.formats import read_table
@@ -24,7 +25,6 @@ from s3dest_dagster.settings.formats import EnvelopeName, FormatSettings
 from s3dest_dagster.storage import Bucket, ListedObject, crc32_text, each_in_parallel
 from s3dest_dagster.stream import StreamId
 
-_GENERATION_METADATA = "ab-generation-id"
 _READ_BYTES = 64 << 10
 """What one request reads of an object whose columns are looked for."""
 
@@ -160,7 +160,7 @@ def _inspected(
         return LeftOut(listed.key, "it was changed or deleted while it was looked at")
     if SYNC_METADATA in head.metadata:
         return LeftOut(listed.key, f"a sync of s3dest wrote it, in segment {head.metadata[SYNC_METADATA]}")
-    generation = head.metadata.get(_GENERATION_METADATA, "")
+    generation = head.metadata.get(GENERATION_METADATA, "")
     try:
         columns = columns_of_file(connector_format(settings), _opened(bucket, listed), record)
         if request.envelope not in (None, columns.record.envelope):

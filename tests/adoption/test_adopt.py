@@ -36,10 +36,11 @@ from s3dest_dagster.inspection.verify import stray_keys, verify
 from s3dest_dagster.settings.connector_config import parse_format
 from s3dest_dagster.settings.destination import S3Destination
 from s3dest_dagster.storage import Bucket
-from s3dest_dagster.stream import Scope, Stream, StreamId, SyncMode
+from s3dest_dagster.stream import Generation, Scope, Stream, StreamId, SyncMode
 
 USERS = StreamId("public", "users")
 SCOPE = Scope(USERS)
+STREAM = Stream(name="users", namespace="public", json_schema=SCHEMA, sync_mode=SyncMode.APPEND)
 FOREIGN = "data/public/users/price-list.pdf"
 OTHERS = "data/public/orders/2026_01_04_1767484800000_0{}"
 
@@ -450,6 +451,23 @@ def test_a_refresh_before_the_adoption_leaves_nothing_to_adopt_twice(one_lake: L
         one_lake.adopt(found=found)
     assert one_lake.ids() == [9]
     assert [each.listed.key for each in one_lake.adopt().objects] == [keys[2]]
+
+
+# ---------------------------------------------------------------------- generations
+
+
+@pytest.mark.parametrize(("minimum", "ids"), [(0, [1, 2, 3, 4, 5, 9]), (7, [3, 4, 5, 9]), (8, [9])])
+def test_adopted_generations_below_the_minimum_leave(one_lake: Lake, minimum: int, ids: list[int]) -> None:
+    keys = one_lake.fill()
+    one_lake.adopt()
+    generation = Generation(id=8, minimum=minimum)
+    stream = replace(STREAM, sync_mode=SyncMode.APPEND, generation=generation)
+    with target(one_lake.server, one_lake.settings) as opened:
+        land([batch_of([user(9)])], opened, stream, sync("truncate"))
+    assert one_lake.ids() == ids
+    assert len([key for key in keys if key in set(one_lake.keys())]) == {0: 3, 7: 2, 8: 0}[minimum]
+    assert len(forget_adopted(one_lake.bucket, one_lake.settings, USERS)) == {0: 3, 7: 2, 8: 0}[minimum]
+    assert one_lake.ids() == [9]
 
 
 # ---------------------------------------------------------------------- owners
