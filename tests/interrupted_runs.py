@@ -22,8 +22,9 @@ def land_endlessly(bucket: str, s3: S3Connection, begun: Path) -> None:
 
     @stream_asset
     def endless():
-        page = [{"id": number, "text": f"{number:0100}"} for number in range(10_000)]
-        for _ in range(20):
+        # Texts that hardly shrink, so that each page fills an object.
+        page = [{"id": number, "text": os.urandom(100).hex()} for number in range(10_000)]
+        for _ in range(4):
             yield page
         begun.touch()
         while True:
