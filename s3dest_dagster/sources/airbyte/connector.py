@@ -19,7 +19,7 @@ from typing import Any, ClassVar
 import msgspec
 
 from s3dest_dagster.batch import SourceItem
-from s3dest_dagster.errors import SettingsError, SourceError
+from s3dest_dagster.errors import S3DestError, SettingsError, SourceError
 from s3dest_dagster.settings.fields import refuse_variables
 from s3dest_dagster.sources import DeferredRead, Log, LookUp, OverSlices, RequestedStream, Slice
 from s3dest_dagster.sources.airbyte.catalog import Catalog
@@ -35,8 +35,8 @@ from s3dest_dagster.sources.lines import MAX_LINE_MB, STALL_TIMEOUT_S
 from s3dest_dagster.sources.templating import PARTITION_VALUES, Values
 from s3dest_dagster.stream import Stream
 
-_specifications: dict[Any, Mapping[str, Any]] = {}
-"""The specification of each command that this process has asked for it."""
+_specifications: dict[Any, Mapping[str, Any] | None] = {}
+"""The specification of each command that this process has asked for it. None: it did not answer."""
 _NUMBERS = ("max_line_mb", "buffer_mb", "stop_grace_s", "stall_timeout_s")
 
 
@@ -217,15 +217,16 @@ class AirbyteSource:
         exposed = [value for value in plain_values(config.rendered) if value in text and value not in config.secrets]
         if not exposed:
             return config.secrets
-        try:
-            marked = list(find_marked(self._specification(), config.rendered))
-        except (SourceError, SettingsError):
-            marked = exposed
-        return config.secrets.union(marked)
+        known = self._specification()
+        return config.secrets.union(exposed if known is None else find_marked(known, config.rendered))
 
-    def _specification(self) -> Mapping[str, Any]:
+    def _specification(self) -> Mapping[str, Any] | None:
+        """The settings that the connector specifies. None if it does not answer. It is asked once per process."""
         if self.command not in _specifications:
-            _specifications[self.command] = self.spec().get("connectionSpecification") or {}
+            try:
+                _specifications[self.command] = self.spec().get("connectionSpecification") or {}
+            except S3DestError:
+                _specifications[self.command] = None
         return _specifications[self.command]
 
     def _secrets(self) -> list[str]:
