@@ -59,12 +59,18 @@ def new_instance(home: Path, **environment: str) -> Instance:
 
 
 @contextmanager
-def dagster_dev(instance: Instance) -> Iterator[str]:
-    """Serves the web interface of the instance, with its daemon, for the duration of the block. Yields its address."""
+def dagster_dev(instance: Instance, *location: str) -> Iterator[str]:
+    """Serves the web interface of the instance, with its daemon, for the duration of the block. Yields its address.
+
+    Args:
+        instance: The instance.
+        *location: The options that name the code location. Default: this project's workspace.
+    """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [BIN / "dagster", "dev", "-w", "workspace.yaml", "-h", "127.0.0.1", "-p", str(port)]
+    where = location or ("-w", "workspace.yaml")
+    command = [BIN / "dagster", "dev", *where, "-h", "127.0.0.1", "-p", str(port)]
     with instance.log.open("wb") as log:
         process = subprocess.Popen(
             command,
