@@ -12,6 +12,7 @@ BROWSER := .browser
 SERVERS_HOME := .servers
 SITE := .site-env
 SCALE := .scale-env
+CLIENTS := .clients
 PIP_OPTIONS := --disable-pip-version-check --quiet
 
 # The newest interpreter that the project supports; PYTHON=… chooses another.
@@ -22,7 +23,7 @@ FAKER_PYTHON ?= $(shell for minor in 11 12 13; do \
 	python3.$$minor -c '' 2>/dev/null && { echo python3.$$minor; break; }; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help install connectors lint format test test-crashes test-pairs test-kills test-properties test-readers jdk test-engines test-servers server-packages test-storm test-scale scale-packages test-sql sql-packages test-ui chromium test-start docs site demo ui bench bench-full lock clean
+.PHONY: help install connectors lint format test test-crashes test-pairs test-kills test-properties test-readers jdk test-engines test-servers server-packages test-storm test-scale scale-packages test-clients test-sql sql-packages test-ui chromium test-start docs site demo ui bench bench-full lock clean
 
 help: ## Shows this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -138,6 +139,20 @@ $(SCALE)/.installed: requirements/dev.txt requirements/scale.txt pyproject.toml
 	$(SCALE)/bin/python -m pip install $(PIP_OPTIONS) --no-deps --no-build-isolation --editable .
 	@touch $@
 
+test-clients: $(INSTALLED) $(FAKER) $(CLIENTS)/pinned/.installed $(CLIENTS)/newest/.installed ## Drives the destination by PyAirbyte, a pinned version and the newest that is locked; needs Python 3.11
+	$(BIN)/python -m pytest tests/clients -m clients -s $(PYTEST)
+
+# Environments of their own: PyAirbyte pins what the library needs newer.
+$(CLIENTS)/pinned/.installed: requirements/clients.txt
+	python3.11 -m venv --clear $(CLIENTS)/pinned
+	$(CLIENTS)/pinned/bin/python -m pip install $(PIP_OPTIONS) --require-hashes -r requirements/clients.txt
+	@touch $@
+
+$(CLIENTS)/newest/.installed: requirements/clients-newest.txt
+	python3.11 -m venv --clear $(CLIENTS)/newest
+	$(CLIENTS)/newest/bin/python -m pip install $(PIP_OPTIONS) --require-hashes -r requirements/clients-newest.txt
+	@touch $@
+
 test-ui: chromium $(INSTALLED) $(BROWSER)/.installed ## Uses Dagster's web interface in Chromium; UI=--publish takes the docs' pictures
 	PYTHONPATH=$(BROWSER) $(BIN)/python -m pytest tests/ui -m ui $(UI)
 
@@ -187,6 +202,8 @@ lock: $(INSTALLED) ## Renews the locked versions in requirements/
 	$(BIN)/python -m pip install $(PIP_OPTIONS) uv
 	$(BIN)/uv pip compile $(LOCK_OPTIONS) pyproject.toml $(DEV_EXTRAS) --group dev --output-file requirements/dev.txt
 	$(BIN)/uv pip compile $(LOCK_OPTIONS) requirements/faker.in --output-file requirements/faker.txt
+	$(BIN)/uv pip compile $(CLIENT_OPTIONS) requirements/clients.in --output-file requirements/clients.txt
+	$(BIN)/uv pip compile $(CLIENT_OPTIONS) requirements/clients-newest.in --output-file requirements/clients-newest.txt
 	$(BIN)/uv pip compile $(LOCK_OPTIONS) requirements/bench.in --output-file requirements/bench.txt
 	$(BIN)/uv pip compile $(LOCK_OPTIONS) requirements/readers.in --output-file requirements/readers.txt
 	$(BIN)/uv pip compile $(LOCK_OPTIONS) --constraint requirements/dev.txt requirements/engines.in --output-file requirements/engines.txt
@@ -199,8 +216,11 @@ lock: $(INSTALLED) ## Renews the locked versions in requirements/
 DEV_EXTRAS := $(addprefix --extra ,adbc connectorx duckdb lzo pandas polars ui)
 LOCK_OPTIONS := --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-strip-extras --no-header --no-annotate
 
+# PyAirbyte has no version for all of the project's interpreters, so these are for 3.11 alone.
+CLIENT_OPTIONS := $(filter-out --universal,$(LOCK_OPTIONS))
+
 clean: ## Removes environments, caches and logs; what you have landed, delivered and run stays
-	rm -rf $(VENV) $(CONNECTORS) .bench $(READERS) $(ENGINES) $(BROWSER) $(SERVERS_HOME) $(SITE) $(SCALE) site .tmp_dagster_home_* .demo build dist *.egg-info
+	rm -rf $(VENV) $(CONNECTORS) .bench $(READERS) $(ENGINES) $(BROWSER) $(SERVERS_HOME) $(SITE) $(SCALE) $(CLIENTS) site .tmp_dagster_home_* .demo build dist *.egg-info
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 	@for each in $(YOURS); do if [ -e $$each ]; then echo "Left alone, as it may hold your data: $$each"; fi; done

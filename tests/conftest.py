@@ -19,6 +19,7 @@ settings.register_profile("s3dest", deadline=None, max_examples=int(os.environ.g
 settings.load_profile("s3dest")
 
 OPT_IN = {
+    "clients": "needs PyAirbyte and airbyte-source-faker",
     "engines": "needs dask, ray, pyspark and a JDK",
     "readers": "needs pyspark and a JDK",
     "scale": "starts PostgreSQL, Redis and celery workers",

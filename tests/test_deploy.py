@@ -346,3 +346,22 @@ def test_dagster_accepts_what_the_values_add_to_the_instance(tmp_path):
     assert found["concurrency"]["pools"] == {"default_limit": 4, "granularity": "run"}
     deadline = values["runLauncher"]["config"]["k8sRunLauncher"]["runK8sConfig"]["jobSpecConfig"]
     assert deadline["active_deadline_seconds"] > monitoring["maxRuntimeSeconds"]
+
+
+# ---------------------------------------------------------------------- the connector image
+
+
+def test_the_image_of_the_destination_runs_a_command_of_the_project_with_files_that_exist():
+    text = text_of("destination.Dockerfile")
+    (entry,) = re.findall(r"^ENTRYPOINT (.*)$", text, re.MULTILINE)
+    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["scripts"]
+    assert json.loads(entry)[0] in scripts
+    copied = [name for line in re.findall(r"^COPY (.*)$", text, re.MULTILINE) for name in line.split()[:-1]]
+    assert [name for name in copied if not (ROOT / name).exists()] == []
+
+
+def test_the_metadata_of_the_destination_describe_that_image():
+    data = yaml_of("metadata.yaml")["data"]
+    assert (data["connectorType"], data["license"]) == ("destination", "Apache-2.0")
+    image = f"{data['dockerRepository']}:{data['dockerImageTag']}"
+    assert f"--tag {image} " in text_of("destination.Dockerfile")

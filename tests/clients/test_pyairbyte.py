@@ -1,0 +1,38 @@
+"""PyAirbyte drives the destination with airbyte-source-faker, and the bucket has the records that it should have.
+
+Run by `make test-clients`, which makes the environments.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+pytestmark = [pytest.mark.clients, pytest.mark.timeout(600)]
+
+USERS = PRODUCTS = 20
+
+
+@pytest.mark.parametrize("cached", [False, True], ids=["not cached", "cached"])
+def test_a_second_incremental_write_reads_nothing_again(client, cached):
+    """The states came back: the state cache has them."""
+    call = {"write_strategy": "append", "cached": cached}
+    answer = client.talk(call, call)
+    print(f"PyAirbyte {answer['version']}: {answer['written']} records confirmed")
+    assert (client.rows("users"), client.rows("products")) == (USERS, PRODUCTS)
+
+
+def test_a_full_refresh_replaces_what_was_there(client):
+    call = {"write_strategy": "replace", "force_full_refresh": True, "cached": False}
+    client.talk(call, call)
+    assert (client.rows("users"), client.rows("products")) == (USERS, PRODUCTS)
+
+
+def test_the_default_strategy_lands_with_one_setting(client):
+    client.talk({"cached": False}, dedup="append")
+    assert (client.rows("users"), client.rows("products")) == (USERS, PRODUCTS)
+
+
+def test_a_forced_append_adds(client):
+    call = {"write_strategy": "append", "force_full_refresh": True, "cached": False}
+    client.talk(call, call)
+    assert (client.rows("users"), client.rows("products")) == (2 * USERS, 2 * PRODUCTS)
