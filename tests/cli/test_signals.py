@@ -30,6 +30,8 @@ def with_uploaded_parts(lake, *options: str) -> WarmProcess:
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)])
 def test_a_signal_aborts_the_uploads_and_is_reported_in_a_sentence(lake, number, code):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        pytest.skip(f"{number.name} is ignored by these tests and therefore by what they start, as under nohup")
     lake.write(record("users", id=1))
     before = lake.all_keys()
     process = with_uploaded_parts(lake)
