@@ -18,6 +18,7 @@ from dagster._core.storage.defs_state.base import set_defs_state_storage
 from dagster.components.component_scaffolding import scaffold_object
 from dagster.components.core.component_tree import ComponentTreeException
 from dagster.components.resolved.errors import ResolutionException
+from dagster_version import since_1_13
 from dg_command import answer_commands
 from jsonschema import Draft202012Validator
 from process_pool import PROCESSES
@@ -450,6 +451,7 @@ class TestStreams:
         assert (type(users.partitions_def), orders.partitions_def) == (dg.HourlyPartitionsDefinition, None)
         assert assets(defs)["crm/users"].required_resource_keys == {"mine"}
 
+    @since_1_13("its templates do not have dg.FreshnessPolicy")
     def test_attributes_of_the_stream_override_those_of_the_component(self, load, connector):
         defs = load(f"""\
 {connector()}
