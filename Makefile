@@ -165,7 +165,7 @@ $(BROWSER)/.installed: requirements/ui.txt | $(INSTALLED)
 	$(BIN)/python -m pip install $(PIP_OPTIONS) --require-hashes --target $(BROWSER) -r requirements/ui.txt
 	@touch $@
 
-test-start: $(INSTALLED) ## Types the commands of README and of docs/start.md into a shell
+test-start: $(INSTALLED) ## Types the commands of README, docs/start.md and docs/yaml.md into a shell
 	$(BIN)/python -m pytest tests/start -m start $(PYTEST)
 
 docs: $(INSTALLED) ## Writes anew what code makes in the documentation
