@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import dagster as dg
@@ -21,7 +21,7 @@ from s3dest_dagster.settings.fields import refuse_variables
 from s3dest_dagster.settings.stream_settings import StreamSettings
 from s3dest_dagster.shards.order_settings import stream_settings_from_json, stream_to_json
 from s3dest_dagster.sources.templating import Window, partition_values
-from s3dest_dagster.stream import Scope, Stream, StreamId
+from s3dest_dagster.stream import Generation, Scope, Stream, StreamId
 
 STREAM_KEY = "s3dest/stream"
 NAME_KEY = "s3dest/name"
@@ -42,6 +42,7 @@ def stream_metadata(stream: Stream) -> dict[str, Any]:
         "json_schema": stream.json_schema,
         "cursor_field": list(stream.cursor_field),
         "deselected": [str(path) for path in stream.deselected],
+        "generation": asdict(stream.generation) if stream.generation is not None else None,
         "settings": stream_to_json(stream) | {"deselected_fields": stream.settings.deselected_fields},
     }
     given = {name: value for name, value in written.items() if value}
@@ -61,7 +62,8 @@ def stream_of(key: dg.AssetKey, definition: Mapping[str, Any], output: Mapping[s
     written = _unwrapped(definition.get(STREAM_KEY))
     stream = _stream_from_key(key, definition) if written is None else _stream_from_json(key, definition, written)
     if (mode := _unwrapped((output or {}).get(SYNC_MODE_KEY))) is not None:
-        stream = replace(stream, sync_mode=mode)
+        # Whoever gives a mode does not mean the generations of the catalog.
+        stream = replace(stream, sync_mode=mode, generation=None)
     return stream
 
 
@@ -77,6 +79,8 @@ def _stream_from_json(key: dg.AssetKey, definition: Mapping[str, Any], written: 
     known = dict(written)
     settings, _ = stream_settings_from_json(known.pop("settings"))
     known["namespace"] = landed_namespace(known.get("namespace"), key, definition)
+    if (generation := known.get("generation")) is not None:
+        known["generation"] = Generation(**generation)
     if (mode := _unwrapped(definition.get(SYNC_MODE_KEY))) is not None:
         known["sync_mode"] = mode
     return Stream(**known, settings=settings)

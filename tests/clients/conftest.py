@@ -41,7 +41,10 @@ class Client:
         executable = str(Path(sys.executable).with_name("destination-s3dest"))
         request = {
             "destination": {"executable": executable, "config": config},
-            "source": {"executable": str(FAKER), "config": {"count": 20, "seed": 1, "parallelism": 1}},
+            "source": {
+                "executable": str(FAKER),
+                "config": {"count": 20, "seed": 1, "parallelism": 1, "always_updated": False},
+            },
             "calls": calls,
         }
         path = self._folder / "request.json"
