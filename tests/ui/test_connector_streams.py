@@ -58,6 +58,10 @@ def test_the_source_the_columns_and_the_failed_check_are_shown(page: Any, width:
     page.set_viewport_size({"width": width, "height": 1050})
     page.goto(f"{USERS}?view=overview")
     page.get_by_text("('userId' in the source)").wait_for()
+    page.get_by_text("state", exact=True).first.scroll_into_view_if_needed()
+    page.get_by_text(re.compile("updated_at")).first.wait_for()
+    if width == 1440:
+        picture("state")
     page.goto(f"{USERS}?view=lineage")
     page.get_by_text("Never materialized").wait_for()
     page.get_by_text(re.compile("4 / 5 Passed|1 failed|Warning", re.IGNORECASE)).first.wait_for()
