@@ -1,11 +1,11 @@
 """Clients that read late or never, or end early, and input that is not as it should be."""
 
-import fcntl
 import json
 import os
 import signal
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -23,12 +23,19 @@ BOM = "\ufeff"
 
 @pytest.fixture
 def pipe():
-    """A small pipe: the file to read from, and the descriptor to write to."""
+    """A pipe: the file to read from, and the descriptor to write to."""
     reading, writing = os.pipe()
     with open(reading, "rb", buffering=0) as reader, open(writing, "wb", buffering=0) as writer:
-        if hasattr(fcntl, "F_SETPIPE_SZ"):
-            fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
         yield reader, writer.fileno()
+
+
+def fill(descriptor: int) -> None:
+    """Writes to a pipe until it is full."""
+    os.set_blocking(descriptor, False)
+    with suppress(BlockingIOError):
+        while True:
+            os.write(descriptor, b"x" * 4096)
+    os.set_blocking(descriptor, True)
 
 
 # ---------------------------------------------------------------------- clients
@@ -54,6 +61,7 @@ def test_lines_wait_for_a_client_that_reads_late_and_keep_their_order(pipe):
 
 
 def test_a_client_that_never_reads_is_an_error_and_not_an_endless_wait(pipe):
+    fill(pipe[1])
     output = StandardOutput(pipe[1], max_waiting_bytes=10_000, timeout_s=0.2)
     output.write(b"x" * 9_000)
     with pytest.raises(OutputClosedError, match=r"Nobody reads standard output: for 0\.2 s"):

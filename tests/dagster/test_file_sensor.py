@@ -240,6 +240,13 @@ def test_the_sensor_is_stopped_and_named_after_its_target_by_default(tmp_path, u
     assert (own.name, own.minimum_interval_seconds) == ("inbox", 5)
 
 
+def kept_by_the_library() -> int:
+    """The bytes that the library has allocated and not freed. What Dagster keeps of a tick is not ours to bound."""
+    ours = tracemalloc.Filter(True, "*/s3dest_dagster/*")
+    kept = tracemalloc.take_snapshot().filter_traces([ours])
+    return sum(each.size for each in kept.statistics("filename"))
+
+
 def test_an_hour_of_ticks_keeps_neither_memory_nor_descriptors(unpartitioned):
     """A sensor ticks for weeks in one process of the code location."""
 
@@ -254,7 +261,7 @@ def test_an_hour_of_ticks_keeps_neither_memory_nor_descriptors(unpartitioned):
             assert found.run_requests == []
             unpartitioned.cursor = found.cursor
         gc.collect()
-        return tracemalloc.get_traced_memory()[0], len(os.listdir("/dev/fd"))
+        return kept_by_the_library(), len(os.listdir("/dev/fd"))
 
     for number in range(20):
         unpartitioned.put(f"{number}.jsonl")

@@ -13,7 +13,7 @@ from s3dest_dagster.columns.names import OVERFLOW_NAMES
 from s3dest_dagster.columns.schemas import DATA, EMITTED_AT, RECORD_ID
 from s3dest_dagster.dagster.asset_metadata import stream_of
 from s3dest_dagster.dagster.assets import AssetSettings, StreamAssetSettings
-from s3dest_dagster.dagster.component.sources import FieldsModel, StreamModel
+from s3dest_dagster.dagster.component.streams import FieldsModel, StreamModel
 from s3dest_dagster.dagster.translator import code_version
 from s3dest_dagster.errors import SettingsError
 from s3dest_dagster.settings.connector_config import from_connector_config
