@@ -83,7 +83,10 @@ def _show(
     sync = new_sync(key, scope.partition)
     (found,) = plan(target, [stream], sync, scopes=[scope], assets=[key.to_user_string()]).streams
     start = _start(found, stream, target, config)
-    sentence = f"{scope}: would land in {_mode(found)}, {start}. The first object is {found.first_key}."
+    sentence = (
+        f"{scope}: would be {start}, and land with the sync mode {_mode(found)}. "
+        f"The first object would be {found.first_key}."
+    )
     context.log.info(printable(sentence))
     context.log_event(
         dg.AssetObservation(asset_key=key, partition=scope.partition, metadata=_metadata(found, start, config))
@@ -93,7 +96,7 @@ def _show(
 def _mode(found: StreamPlan) -> str:
     if not found.deletes:
         return str(found.sync_mode)
-    return f"{found.sync_mode} and replace {amount(len(found.deletes), 'object')}"
+    return f"{found.sync_mode}, replacing {amount(len(found.deletes), 'object')}"
 
 
 def _start(found: StreamPlan, stream: Stream, target: Target, config: StreamRunConfig) -> str:
