@@ -12,6 +12,7 @@ from fake_docker import FakeDocker
 from scripted_source import ScriptedSource
 
 from s3dest_dagster import AirbyteSource, build_stream_assets
+from s3dest_dagster.printable import MASK
 
 SECRET = "hush-hush-42"
 
@@ -194,6 +195,22 @@ def test_without_a_specification_every_value_of_the_config_is_secret(lake, scrip
     scripted.on("read")
     shown = state_shown(lake, scripted, metadata_of, {"from": "Amsterdam"}, {"city": "Amsterdam"})
     assert shown == {"from": "****"}
+
+
+@pytest.mark.parametrize("as_one_run", [False, True])
+def test_the_state_of_a_partition_is_shown_though_the_config_names_the_slice(lake, scripted, metadata_of, as_one_run):
+    scripted.stream("users").records("users", {"id": 1}).state("users", {"at": "2026-01-06", "key": SECRET})
+    config = {"from": "{{ partition_start_date }}", "password": SECRET}
+    made = build_stream_assets(
+        scripted.source(config),
+        catalog=scripted.catalog,
+        partitions_def=dg.DailyPartitionsDefinition("2026-01-01"),
+        as_one_run=as_one_run,
+    )
+    for _ in range(2):
+        result = lake.materialize(*made, partition_key="2026-01-05")
+        (event,) = result.get_asset_materialization_events()
+        assert metadata_of(event.materialization.metadata)["state"] == {"at": "2026-01-06", "key": MASK}
 
 
 def test_a_long_state_is_cut(lake, scripted, metadata_of):

@@ -203,9 +203,14 @@ class AirbyteSource:
 
     def _current_config(self, values: Values | None) -> CurrentConfig:
         """The config for one run of the connector."""
+        template, secrets = self._template(), self._secrets()
+        return CurrentConfig(template, values, secrets=secrets, keep=self.on_config, start_date=self.start_date)
+
+    def _template(self) -> Mapping[str, Any]:
+        """The config as it is set, with its placeholders."""
         template = self.config() if callable(self.config) else self.config or {}
         refuse_variables("config", template)
-        return CurrentConfig(template, values, secrets=self._secrets(), keep=self.on_config, start_date=self.start_date)
+        return template
 
     def secrets_in(self, text: str) -> frozenset[str]:
         """The secrets of the config and the environment, with those that the specification marks (`airbyte_secret`).
@@ -213,12 +218,14 @@ class AirbyteSource:
         The connector is asked for its specification only if the text has a value of the config that is not known to be
         a secret, and once per process. If it does not answer, all values of the config are secret.
         """
-        config = self._current_config(None)
-        exposed = [value for value in plain_values(config.rendered) if value in text and value not in config.secrets]
+        # The values of placeholders are those of a partition, and no secrets.
+        template = self._template()
+        secrets = frozenset({*find_secrets(template), *self._secrets()})
+        exposed = [value for value in plain_values(template) if value in text and value not in secrets]
         if not exposed:
-            return config.secrets
+            return secrets
         known = self._specification()
-        return config.secrets.union(exposed if known is None else find_marked(known, config.rendered))
+        return secrets.union(exposed if known is None else find_marked(known, template))
 
     def _specification(self) -> Mapping[str, Any] | None:
         """The settings that the connector specifies. None if it does not answer. It is asked once per process."""
