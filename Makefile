@@ -56,8 +56,8 @@ format: $(INSTALLED) ## Writes the formatting, and the fixes that are safe
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-# The suite starts many processes, which would compile the library and the tests anew each time.
-test: export PYTHONDONTWRITEBYTECODE =
+# These start many processes, which would compile Dagster, the library and the tests anew each time.
+test test-ui test-start demo ui: export PYTHONDONTWRITEBYTECODE =
 test: $(INSTALLED) ## The whole suite on three processes, since tests wait for servers, too; PYTEST="-k name" narrows it
 	$(BIN)/python -m pytest -n 3 --dist worksteal $(PYTEST)
 
