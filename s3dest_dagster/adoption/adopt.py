@@ -200,7 +200,7 @@ def _listed(found: AdoptableObject) -> SegmentObject:
 
 
 def _schema(objects: Sequence[AdoptableObject], columns: AdoptedColumns) -> SegmentSchema:
-    """The columns of the objects: those of the newest, and beside them those of all others."""
+    """The columns of the newest object, and those of all others."""
     keys: dict[Record, list[str]] = {}
     for each in objects:
         keys.setdefault(columns.records[each.columns.record], []).append(each.listed.key)

@@ -7,7 +7,6 @@ Must not know: the arguments.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 from s3dest_dagster.airbyte.messages import Messages
 from s3dest_dagster.airbyte.pending_states import PendingStates
@@ -17,11 +16,9 @@ from s3dest_dagster.cli.output import Output, Session, full_text
 from s3dest_dagster.cli.targets import CatalogStreams, new_sync, opened_target, read_config, read_streams
 from s3dest_dagster.cli.write import (
     CheckpointLines,
-    former_line,
     former_locations,
-    publish_one_by_one,
+    publish_and_report,
     published_so_far,
-    report,
 )
 from s3dest_dagster.commit.documents import StreamLocation
 from s3dest_dagster.errors import S3DestError, SettingsError
@@ -137,13 +134,8 @@ def _publish(
     former: Mapping[StreamId, tuple[StreamLocation, ...]],
 ) -> None:
     """Publishes the streams, and hands back the states of those that are published, even if a later one fails."""
-    output = session.output
     try:
-        for receipt in publish_one_by_one(landings, session):
-            locations = former.get(receipt.scope.stream, ())
-            report(replace(receipt, left_elsewhere=(*receipt.left_elsewhere, *locations)), target.bucket, output)
-            for location in locations:
-                output.say(former_line(receipt.scope, location, target.bucket))
+        publish_and_report(landings, session, target, former)
     except BaseException as error:
         error.add_note(published_so_far(landings.published, landings.unpublished, _ADVICE))
         raise

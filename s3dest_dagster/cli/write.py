@@ -141,11 +141,7 @@ def _publish(
     """Publishes the streams and passes on their states, even if a later stream fails."""
     output = session.output
     try:
-        for receipt in publish_one_by_one(landings, session):
-            locations = former.get(receipt.scope.stream, ())
-            report(replace(receipt, left_elsewhere=(*receipt.left_elsewhere, *locations)), target.bucket, output)
-            for location in () if output.json else locations:
-                output.say(former_line(receipt.scope, location, target.bucket))
+        publish_and_report(landings, session, target, former)
     except BaseException as error:
         error.add_note(published_so_far(landings.published, landings.unpublished))
         raise
@@ -159,7 +155,22 @@ def _publish(
         )
 
 
-def publish_one_by_one(landings: StreamLandings, session: Session) -> Iterator[Receipt]:
+def publish_and_report(
+    landings: StreamLandings,
+    session: Session,
+    target: Target,
+    former: Mapping[StreamId, tuple[StreamLocation, ...]],
+) -> None:
+    """Publishes the streams, and reports each one with where it may have landed before."""
+    output = session.output
+    for receipt in _publish_one_by_one(landings, session):
+        locations = former.get(receipt.scope.stream, ())
+        report(replace(receipt, left_elsewhere=(*receipt.left_elsewhere, *locations)), target.bucket, output)
+        for location in () if output.json else locations:
+            output.say(former_line(receipt.scope, location, target.bucket))
+
+
+def _publish_one_by_one(landings: StreamLandings, session: Session) -> Iterator[Receipt]:
     """Publishes the streams, a few at a time. A signal waits until those that are under way are done."""
     receipts = landings.publish()
     while True:

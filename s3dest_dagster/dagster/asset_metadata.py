@@ -62,7 +62,7 @@ def stream_of(key: dg.AssetKey, definition: Mapping[str, Any], output: Mapping[s
     written = _unwrapped(definition.get(STREAM_KEY))
     stream = _stream_from_key(key, definition) if written is None else _stream_from_json(key, definition, written)
     if (mode := _unwrapped((output or {}).get(SYNC_MODE_KEY))) is not None:
-        # Whoever gives a mode does not mean the generations of the catalog.
+        # A given mode decides instead of the generations of the catalog.
         stream = replace(stream, sync_mode=mode, generation=None)
     return stream
 

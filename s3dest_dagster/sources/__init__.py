@@ -65,7 +65,7 @@ class Slice:
 
 @runtime_checkable
 class ObservedSource(Protocol):
-    """A source that can be named, with its version, beside what it has given."""
+    """A source whose name and version a materialization shows."""
 
     @property
     def name(self) -> str:

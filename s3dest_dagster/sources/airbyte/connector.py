@@ -268,7 +268,7 @@ class AirbyteSource:
         name = f"{requested.namespace}.{requested.name}" if requested.namespace else requested.name
         stream = self._known_catalog().find_stream(name)
         if requested.sync_mode is not None:
-            # Whoever asks for a mode does not mean the generations of the catalog.
+            # A given mode decides instead of the generations of the catalog.
             stream = replace(stream, sync_mode=requested.sync_mode, generation=None)  # type: ignore[arg-type]  # a text
         return replace(stream, settings=requested.settings)
 
