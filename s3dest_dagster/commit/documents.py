@@ -27,7 +27,10 @@ VERSION_WITH_LISTS = 2
 """The version of a segment that refers to object lists: who ignored the references would miss objects."""
 VERSION_WITH_ADOPTIONS = 2
 """The version of a head that names adoptions, for the same reason."""
-NEWEST_VERSION = VERSION_WITH_LISTS
+VERSION_WITH_GENERATIONS = 3
+"""The version of a segment with which older generations have left while others stayed: who ignored that would list what
+has left."""
+NEWEST_VERSION = VERSION_WITH_GENERATIONS
 """The newest version that can be read."""
 _RESTORE = "Restore it from a backup or an older version of it."
 _RESTORE_OTHER = "Restore the one that belongs there from a backup or an older version of the object."

@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 
 from s3dest_dagster.commit.documents import (
     FORMAT_VERSION,
-    VERSION_WITH_LISTS,
     DocumentKind,
     ScopeLocation,
     misplaced,
@@ -333,11 +332,11 @@ class ObjectListWriter:
 
 def with_lists(segment: Segment, lists: Iterable[ListedObjects]) -> Segment:
     """A segment whose objects and quarantines are in these lists."""
-    return replace(
+    made = replace(
         segment,
-        format_version=VERSION_WITH_LISTS,
         objects=(),
         quarantine=None,
         further_quarantines=(),
         object_lists=tuple(lists),
     )
+    return made.in_its_version()

@@ -6,12 +6,19 @@ Values only. Must not know: S3.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Literal
 
 from s3dest_dagster.batch import KnownState, Tally
-from s3dest_dagster.commit.documents import FORMAT_VERSION, DocumentKind, ScopeLocation, StreamLocation
+from s3dest_dagster.commit.documents import (
+    FORMAT_VERSION,
+    VERSION_WITH_GENERATIONS,
+    VERSION_WITH_LISTS,
+    DocumentKind,
+    ScopeLocation,
+    StreamLocation,
+)
 from s3dest_dagster.commit.landed_objects import LandedSync, ListedObjects, SegmentObject
 
 
@@ -97,7 +104,8 @@ class Replacement:
     head: ReplacedHead | None = None
     """What the head listed before. Null unless the segment is a retirement, which can be undone."""
     is_partial: bool = False
-    """Whether other objects of the scope stayed, since only older generations were replaced."""
+    """Whether other objects of the scope stayed, since only older generations were replaced. The segment then has format
+    version 3."""
 
     @property
     def object_count(self) -> int:
@@ -116,7 +124,8 @@ class Compaction:
     compacts: tuple[str, ...] = ()
     """Names of older segments of lower levels that the head no longer names. They precede `absorbs`."""
     lowest_generation: int = 0
-    """Of all older segments, those of a generation below this are no longer live."""
+    """Of all older segments, those of a generation below this are no longer live. Above 0, the segment has format
+    version 3."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,6 +255,18 @@ class Segment:
     """Settings of the destination, and the stream's `partition_by` as JSON text if it has one."""
     library_version: str
     """Version of the library that wrote it."""
+
+    def in_its_version(self) -> Segment:
+        """The segment with the lowest format version whose readers understand it."""
+        return replace(self, format_version=self._needed_version)
+
+    @property
+    def _needed_version(self) -> int:
+        if self.compaction.lowest_generation or (self.replaced is not None and self.replaced.is_partial):
+            return VERSION_WITH_GENERATIONS
+        if self.object_lists or (self.replaced is not None and self.replaced.object_lists):
+            return VERSION_WITH_LISTS
+        return FORMAT_VERSION
 
     @property
     def sync_id(self) -> str:

@@ -17,7 +17,7 @@ from typing import Any
 from s3dest_dagster.batch import Lineage, State, descent
 from s3dest_dagster.commit.commit_log import CommitLog
 from s3dest_dagster.commit.compaction import compaction
-from s3dest_dagster.commit.documents import VERSION_WITH_LISTS, segment_name
+from s3dest_dagster.commit.documents import segment_name
 from s3dest_dagster.commit.generations import generation_in, may_remove, minimum_of, staying
 from s3dest_dagster.commit.head import MAX_RETIRED, Head
 from s3dest_dagster.commit.key_owners import connector_keys
@@ -190,8 +190,11 @@ def build_segment(
         },
         library_version=_library_version(),
     )
-    if segment.object_lists or (segment.replaced is not None and segment.replaced.object_lists):
-        segment = replace(segment, format_version=VERSION_WITH_LISTS)
+    return _among_others(segment, commit_log, head).in_its_version()
+
+
+def _among_others(segment: Segment, commit_log: CommitLog, head: Head) -> Segment:
+    """The segment with what follows from the other segments of its scope: the records of all, and which it stands for."""
     if segment.replaces or not (head.newest or head.adoptions):
         return replace(segment, total_rows=segment.rows)
     if head.newest is None:

@@ -14,12 +14,12 @@ from servers import S3Server
 
 from s3dest_dagster.commit.commit_log import CommitLog
 from s3dest_dagster.commit.compaction import compaction
-from s3dest_dagster.commit.documents import location_of, segment_name
+from s3dest_dagster.commit.documents import FORMAT_VERSION, VERSION_WITH_GENERATIONS, location_of, segment_name
 from s3dest_dagster.commit.generations import generation_of, live, staying
 from s3dest_dagster.commit.head import Head
 from s3dest_dagster.commit.landed_objects import SegmentObject
 from s3dest_dagster.commit.segment import Counts, Replacement, Segment, SegmentSchema, SyncPart
-from s3dest_dagster.errors import SettingsError
+from s3dest_dagster.errors import ManifestError, SettingsError
 from s3dest_dagster.ingest.landing import land
 from s3dest_dagster.inspection.verify import verify
 from s3dest_dagster.stream import Generation, Scope, StreamId, SyncMode
@@ -199,6 +199,40 @@ def test_what_leaves_is_deleted_after_its_grace_and_no_earlier(moto_s3: S3Server
     assert not receipt.replaces
     assert ids_by_listing(moto_s3, lake.s3_bucket_name) == ([1, 2, 3] if grace else [2, 3])
     assert len(head.retired) == (1 if grace else 0)
+
+
+@pytest.mark.parametrize("minimum", [13, 14])
+def test_a_reader_that_ignores_generations_refuses_a_scope_from_which_some_have_left(
+    moto_s3: S3Server, monkeypatch: pytest.MonkeyPatch, minimum: int
+):
+    """It would list what has left. Syncs that leave nothing behind them have the version that every reader knows."""
+    lake = destination(moto_s3.new_bucket())
+    for number in (12, 13, 14):
+        described = replace(stream(mode=SyncMode.APPEND), generation=Generation(number, minimum if number == 14 else 0))
+        with target(moto_s3, lake) as opened:
+            land(batches_of(users(number, number)), opened, described, sync(f"{number}"))
+    commit_log = CommitLog.of(moto_s3.open(lake), lake.template, USERS)
+    versions = {each.format_version for each in commit_log.live_segments(commit_log.read_head().head)}
+    assert versions == ({FORMAT_VERSION, VERSION_WITH_GENERATIONS} if minimum == 13 else {FORMAT_VERSION})
+    monkeypatch.setattr("s3dest_dagster.commit.documents.NEWEST_VERSION", VERSION_WITH_GENERATIONS - 1)
+    older = CommitLog.of(moto_s3.open(lake), lake.template, USERS)
+    if minimum == 14:
+        assert len(older.live_segments(older.read_head().head)) == 1
+        return
+    with pytest.raises(ManifestError, match="format version 3; this library knows up to 2.*Install a newer"):
+        older.live_segments(older.read_head().head)
+
+
+def test_a_segment_that_absorbs_another_one_keeps_its_version(moto_s3: S3Server):
+    lake = destination(moto_s3.new_bucket())
+    for number, generation in enumerate([Generation(12), Generation(13), Generation(14, 13), Generation(14)]):
+        described = replace(stream(mode=SyncMode.APPEND), generation=generation)
+        with target(moto_s3, lake) as opened:
+            land(batches_of(users(number, number)), opened, described, sync(f"{number}"))
+    commit_log = CommitLog.of(moto_s3.open(lake), lake.template, USERS)
+    newest = commit_log.live_segments(commit_log.read_head().head)[-1]
+    assert [each.sync_id for each in newest.compaction.absorbs] == ["2"]
+    assert (newest.replaced, newest.format_version) == (None, VERSION_WITH_GENERATIONS)
 
 
 def test_a_partition_is_landed_again_as_a_whole_whatever_its_generation(moto_s3: S3Server):

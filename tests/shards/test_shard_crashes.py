@@ -6,7 +6,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import count
@@ -36,7 +36,7 @@ from s3dest_dagster.inspection.read import read_scope
 from s3dest_dagster.settings.destination import S3Destination
 from s3dest_dagster.shards import Order, ShardReceipt, begin, commit, stage
 from s3dest_dagster.storage import Bucket
-from s3dest_dagster.stream import Scope, SyncMode
+from s3dest_dagster.stream import Generation, Scope, Stream, SyncMode
 
 OLD, NEW = [1, 2, 3], [*range(10, 30), *range(40, 45)]
 _streams = count()
@@ -53,9 +53,17 @@ class Attacked:
     settings: dict[str, Any] = field(default_factory=dict)
     objects_of_a_list: int = OBJECTS_OF_A_LIST
     """More objects than these are listed apart from receipts and segments."""
+    minimum: int | None = None
+    """The old records are of generation 13, the new ones of 14, and generations below this one leave."""
 
     def scope(self, name: str) -> Scope:
         return Scope(stream(name).id, self.partition)
+
+    def stream(self, name: str, generation: int) -> Stream:
+        if self.minimum is None:
+            return stream(name, self.mode)
+        number = Generation(generation, self.minimum if generation == 14 else 0)
+        return replace(stream(name, self.mode), generation=number)
 
     @property
     def final(self) -> list[int]:
@@ -71,8 +79,10 @@ KINDS = {
     "listed-by-the-driver": Attacked(mode=SyncMode.APPEND, adds=True, objects_of_a_list=2),
     "listed-partition": Attacked(mode=SyncMode.APPEND, partition="2026-01-05", objects_of_a_list=1),
     "kept-for-readers": Attacked(settings={"delete_grace_s": 3600}),
+    "generation": Attacked(mode=SyncMode.APPEND, minimum=14),
+    "generation-that-adds": Attacked(adds=True, minimum=13),
 }
-USUAL_KINDS = tuple(KINDS) if EVERY_CRASH else ("refresh", "listed")
+USUAL_KINDS = tuple(KINDS) if EVERY_CRASH else ("refresh", "listed", "generation")
 STEP = 1 if EVERY_CRASH else 5
 """The usual run fails only every fifth call."""
 
@@ -81,13 +91,13 @@ def _prepared(server: S3Server, settings: S3Destination, kind: Attacked) -> str:
     """A new stream with the old records in its scope."""
     name = f"users{next(_streams)}"
     with target(server, settings, objects_of_a_list=kind.objects_of_a_list) as opened:
-        land([batch_of(users(1, 3))], opened, stream(name, kind.mode), sync(f"old {name}"), scope=kind.scope(name))
+        land([batch_of(users(1, 3))], opened, kind.stream(name, 13), sync(f"old {name}"), scope=kind.scope(name))
     return name
 
 
 def _begin(server: S3Server, settings: S3Destination, name: str, kind: Attacked, bucket: Bucket) -> Order:
     with target(server, settings, bucket, kind.objects_of_a_list) as opened:
-        return begin(opened, stream(name, kind.mode), sync(f"new {name}"), kind.scope(name))
+        return begin(opened, kind.stream(name, 14), sync(f"new {name}"), kind.scope(name))
 
 
 def _staged(order: Order, bucket: Bucket, kind: Attacked) -> list[ShardReceipt]:
