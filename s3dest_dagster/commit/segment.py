@@ -104,8 +104,8 @@ class Replacement:
     head: ReplacedHead | None = None
     """What the head listed before. Null unless the segment is a retirement, which can be undone."""
     is_partial: bool = False
-    """Whether other objects of the scope stayed, since only older generations were replaced. The segment then has format
-    version 3."""
+    """Whether other objects of the scope stayed, since only older generations were replaced. The segment then has
+    format version 3."""
 
     @property
     def object_count(self) -> int:

@@ -194,7 +194,8 @@ def build_segment(
 
 
 def _among_others(segment: Segment, commit_log: CommitLog, head: Head) -> Segment:
-    """The segment with what follows from the other segments of its scope: the records of all, and which it stands for."""
+    """The segment with what follows from the scope's other segments: the number of all records, and which of the others
+    it stands for."""
     if segment.replaces or not (head.newest or head.adoptions):
         return replace(segment, total_rows=segment.rows)
     if head.newest is None:

@@ -219,7 +219,7 @@ def test_a_reader_that_ignores_generations_refuses_a_scope_from_which_some_have_
     if minimum == 14:
         assert len(older.live_segments(older.read_head().head)) == 1
         return
-    with pytest.raises(ManifestError, match="format version 3; this library knows up to 2.*Install a newer"):
+    with pytest.raises(ManifestError, match=r"format version 3; this library knows up to 2.*Install a newer"):
         older.live_segments(older.read_head().head)
 
 
