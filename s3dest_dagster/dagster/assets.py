@@ -40,6 +40,7 @@ from s3dest_dagster.dagster.lineage import code_of_function
 from s3dest_dagster.dagster.run_config import add_run_config, for_stream, run_config_of
 from s3dest_dagster.dagster.run_landing import current_execution
 from s3dest_dagster.dagster.run_plan import show_plan_of_output
+from s3dest_dagster.dagster.step_body import refuse_async, results_of_body, title_of
 from s3dest_dagster.dagster.translator import S3DestinationTranslator
 from s3dest_dagster.errors import SettingsError
 from s3dest_dagster.printable import printable_lines
@@ -302,12 +303,7 @@ def _compute_function(
         body: What the step does; None: it only lands what the function returns.
         has_checks: Whether the records may include check results. Dagster receives them once the records are landed.
     """
-    if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
-        raise SettingsError(
-            f"{function.__name__} is asynchronous, and records are landed as they come. Make it a plain function or "
-            "generator; run asynchronous code inside of it with asyncio.run.",
-            setting="body",
-        )
+    refuse_async(function, "Make it a plain function or generator")
 
     def call(*args: Any, **kwargs: Any) -> Any:
         with as_dagster_failures():
@@ -344,7 +340,9 @@ def _with_body(body: AssetBody, compute: AssetFunction) -> AssetFunction:
         execution = current_execution()
         assert execution is not None, "a body runs within a step"
         with as_dagster_failures():
-            yield from body(execution, run)
+            yield from results_of_body(
+                title_of(body), lambda run: body(execution, run), run, execution.selected_asset_keys
+            )
 
     return compute_with_body
 

@@ -21,6 +21,7 @@ from s3dest_dagster.dagster.run_plan import show_plan
 from s3dest_dagster.dagster.source_metadata import versioned
 from s3dest_dagster.dagster.source_run import land_streams
 from s3dest_dagster.dagster.source_step import SourceStep
+from s3dest_dagster.dagster.step_body import refuse_async, results_of_body, title_of
 from s3dest_dagster.dagster.translator import S3DestinationTranslator, asset_name, check_distinct
 from s3dest_dagster.errors import SettingsError
 from s3dest_dagster.sources import MultiStreamSource
@@ -98,11 +99,11 @@ def _function_around(
 
     Its parameters are those of the body without `run`, and resources.
     """
-    own = dict(inspect.signature(body).parameters)
+    refuse_async(body, "Make it a plain generator that yields what run(context) yields")
+    title, own = title_of(body), dict(inspect.signature(body).parameters)
     if _RUN not in own:
         raise SettingsError(
-            f"{body.__name__} has no parameter 'run', so that it cannot land anything. Add it, and "
-            "`yield from run(context)`.",
+            f"{title} has no parameter 'run', so that it cannot land anything. Add it, and `yield from run(context)`.",
             setting=_RUN,
         )
 
@@ -113,11 +114,14 @@ def _function_around(
                 show_plan(context, step.selected(context), resource, config)
                 return
 
-            def land(context: dg.AssetExecutionContext, streams: Collection[str] | None = None) -> Iterator[Any]:
+            def run(context: dg.AssetExecutionContext, streams: Collection[str] | None = None) -> Iterator[Any]:
                 return land_streams(step, context, resource, config, only=streams)
 
-            known = {**given, _CONTEXT: context, _RUN: land}
-            yield from body(**{name: known[name] for name in own if name in known}) or ()
+            def call(run: Callable[..., Iterator[Any]]) -> Any:
+                known = {**given, _CONTEXT: context, _RUN: run}
+                return body(**{name: known[name] for name in own if name in known})
+
+            yield from results_of_body(title, call, run, context.selected_asset_keys)
 
     types = {name: kind for name, kind in parameter_types(body).items() if name not in (_CONTEXT, _RUN)}
     types |= dict.fromkeys(resource_keys - own.keys(), cast(Any, dg.ResourceParam)[Any])

@@ -392,6 +392,17 @@ class Silent(S3DestinationComponent):
         run(context)
 
 
+class Asynchronous(S3DestinationComponent):
+    async def execute(self, context: dg.AssetExecutionContext, run: Callable[..., Iterator[Any]]) -> Any:
+        return run(context)
+
+
+class Unreported(S3DestinationComponent):
+    def execute(self, context: dg.AssetExecutionContext, run: Callable[..., Iterator[Any]]) -> Iterator[Any]:
+        list(run(context))
+        yield from ()
+
+
 class TestExecute:
     def component(self, kind: type[S3DestinationComponent], folder: Path, **settings: Any) -> dg.Definitions:
         (folder / "a.jsonl").write_text('{"id": 1}\n')
@@ -426,9 +437,18 @@ class TestExecute:
         assert result.get_asset_materialization_events() == []
         assert not (tmp_path / "seen").exists()
 
-    def test_it_must_yield_something(self, lake, folder):
-        with pytest.raises(dg.Failure, match=r"`yield from run\(context\)`"):
-            materialize(lake, self.component(Silent, folder))
+    @pytest.mark.parametrize(
+        ("kind", "message"),
+        [(Silent, r"Silent\.execute returned nothing"), (Unreported, r"Unreported\.execute does not yield")],
+    )
+    def test_it_must_yield_what_lands(self, lake, folder, kind, message):
+        with pytest.raises(dg.Failure, match=rf"^{message}.*`yield from run\(context\)`"):
+            materialize(lake, self.component(kind, folder))
+        assert lake.data_keys() == []
+
+    def test_it_is_not_asynchronous(self, folder):
+        with pytest.raises(SettingsError, match=r"^Asynchronous\.execute is asynchronous"):
+            self.component(Asynchronous, folder)
 
     def test_it_does_not_surround_several_steps(self, tmp_path):
         source = SqlSource(f"sqlite:///{tmp_path}/a.db", table="visits", shard_by="id", shards=2)

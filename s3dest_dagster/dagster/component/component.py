@@ -18,6 +18,7 @@ from dagster.components import (
 )
 from dagster.components.utils.translation import TranslationFn, TranslationFnResolver
 
+from s3dest_dagster.dagster.assets import AssetBody
 from s3dest_dagster.dagster.checks import LandingChecks
 from s3dest_dagster.dagster.component.automation import (
     Described,
@@ -52,6 +53,7 @@ from s3dest_dagster.dagster.component.stream_selection import select_streams
 from s3dest_dagster.dagster.component.streams import ComponentStream, StreamsModel, resolve_streams
 from s3dest_dagster.dagster.component.yaml_values import NOWHERE, SourcePosition, as_given, by_kind
 from s3dest_dagster.dagster.config import format_settings
+from s3dest_dagster.dagster.step_body import refuse_async
 from s3dest_dagster.dagster.translator import S3DestinationTranslator, asset_name
 from s3dest_dagster.errors import SettingsError
 from s3dest_dagster.sources import Source, as_source
@@ -332,19 +334,20 @@ class S3DestinationComponent(dg.StateBackedComponent, dg.Resolvable):
         assert source is not None, "the component has a source or a function"
         return source
 
-    def _execute(self, context: dg.AssetExecutionContext, run: Callable[..., Iterator[Any]]) -> Iterable[Any]:
-        """What `execute` of a subclass yields. Raises SettingsError if it returns None."""
-        results: Iterable[Any] | None = self.execute(context, run)
-        if results is None:
-            raise SettingsError(
-                f"{type(self).__name__}.execute yields nothing, so that nothing lands. Let it "
-                "`yield from run(context)`.",
-                setting="execute",
-            )
-        return results
+    @property
+    def _body(self) -> AssetBody | None:
+        """`execute`, if a subclass overrides it. Raises SettingsError if it is asynchronous."""
+        if type(self).execute is S3DestinationComponent.execute:
+            return None
+        refuse_async(self.execute, "Make it a plain generator that yields what run(context) yields")
+
+        def execute(context: dg.AssetExecutionContext, run: Callable[..., Iterator[Any]]) -> Iterable[Any]:
+            return self.execute(context, run)
+
+        execute.__qualname__ = f"{type(self).__qualname__}.execute"
+        return execute
 
     def _stream_assets(self, source: Source, key: str) -> StreamAssets:
-        is_overridden = type(self).execute is not S3DestinationComponent.execute
         return StreamAssets(
             source=source,
             get_asset_spec=self.get_asset_spec,
@@ -354,7 +357,7 @@ class S3DestinationComponent(dg.StateBackedComponent, dg.Resolvable):
             checks=self.checks,
             as_one_run=self.as_one_run,
             source_assets=self.source_assets,
-            body=self._execute if is_overridden else None,
+            body=self._body,
         )
 
 
