@@ -16,6 +16,10 @@ from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))  # MkDocs loads this file by its path
+
+from website import diagrams  # noqa: E402
+
 BESIDE_DOCS = (
     "CHANGELOG.md",
     "CONTRIBUTING.md",
@@ -26,6 +30,7 @@ BESIDE_DOCS = (
 _NAMED_FENCE = re.compile(r"^(?P<fence> *```\w+) (?P<name>[\w./-]+)$", re.MULTILINE)
 _DOCSTRING = re.compile(r"^<!-- docstring: (?P<name>[\w.]+) -->$", re.MULTILINE)
 _FILE = re.compile(r"^<!-- file: (?P<name>[\w.]+) -->$", re.MULTILINE)
+_PICTURE = re.compile(r"^<picture>.*?images/(?P<name>[\w-]+)-light\.svg.*?</picture>$", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"(?<=\]\()(?!\w+:)(?P<path>[^)#\s]+)")
 _CELL = re.compile(r"<td\b.*?</td>", re.DOTALL)
 _CODE = re.compile(r"(?<=<code>)[^<]+(?=</code>)")
@@ -58,6 +63,7 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     here = page.file.src_uri
     in_repository = here if here in BESIDE_DOCS else f"docs/{here}"
     folder = ROOT / posixpath.dirname(in_repository)
+    markdown = _PICTURE.sub(lambda picture: diagrams.in_a_page(picture["name"]), markdown)
     markdown = _FILE.sub(lambda mark: _shown(folder / mark["name"]), markdown)
     markdown = _LINK.sub(lambda link: _on_the_site(link["path"], in_repository, here), markdown)
     markdown = _NAMED_FENCE.sub(r'\g<fence> title="\g<name>"', markdown)

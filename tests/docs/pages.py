@@ -27,6 +27,7 @@ _FENCE = re.compile(r"^```(?P<language>\w*)(?: (?P<name>\S+))?\n(?P<text>.*?)^``
 _MADE = re.compile(r"(?P<open><!-- made: (?P<name>[\w-]+) -->\n)(?P<text>.*?)(?P<close><!-- /made -->)", re.DOTALL)
 _LINK = re.compile(r"(?<!!)\[[^\]]*\]\((?P<target>[^)\s]+)\)")
 _IMAGE = re.compile(r"!\[(?P<alt>[^\]]*)\]\((?P<target>[^)\s]+)\)")
+_PICTURE = re.compile(r'(?:<source [^>]*srcset="(?P<dark>[^"]+)">\s*)?<img src="(?P<light>[^"]+)" alt="(?P<alt>[^"]*)"')
 _HEADING = re.compile(r"^(#+) (.+)$", re.MULTILINE)
 
 
@@ -78,8 +79,12 @@ def linked_pages(page: str) -> set[str]:
 
 
 def images(page: str) -> dict[str, str]:
-    """The page's images by their targets, with their alternative texts."""
-    return {m["target"]: m["alt"] for m in _IMAGE.finditer(read(page))}
+    """The page's images by their targets, with their alternative texts; that of a picture is for both of its files."""
+    text = read(page)
+    found = {m["target"]: m["alt"] for m in _IMAGE.finditer(text)}
+    for m in _PICTURE.finditer(text):
+        found |= {target: m["alt"] for target in (m["light"], m["dark"]) if target}
+    return found
 
 
 def anchors(page: str) -> set[str]:

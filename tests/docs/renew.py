@@ -1,4 +1,4 @@
-"""Writes the generated parts of the documentation: tables, examples and the answers of the command.
+"""Writes the generated parts of the documentation: tables, examples, drawings and the answers of the command.
 
 `make docs` runs it. Review the difference before you commit it.
 """
@@ -18,7 +18,10 @@ def main() -> None:
     from servers import moto_server
 
     from docs import pages, transcript
+    from website import diagrams
 
+    for path, text in diagrams.files().items():
+        path.write_text(text, "utf-8")
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     with moto_server() as server, TemporaryDirectory() as warm, warm_command(Path(warm)) as command:
         for page in (*pages.PAGES, *pages.DESIGN):

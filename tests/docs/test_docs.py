@@ -8,12 +8,15 @@ import dataclasses
 import importlib
 import inspect
 import json
+import os
 import re
+import sqlite3
 import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
+from xml.etree import ElementTree
 
 import click
 import dagster as dg
@@ -59,6 +62,7 @@ from s3dest_dagster.settings.connector_spec import connector_spec
 from s3dest_dagster.settings.destination import S3Destination
 from s3dest_dagster.settings.formats import AvroFormat, CsvFormat, FormatSettings, JsonlFormat, ParquetFormat
 from s3dest_dagster.stream import Scope, Stream, StreamId
+from website import diagrams
 
 EVERY_PAGE = [*pages.PAGES, *pages.DESIGN]
 SETTINGS, COMMAND, DAGSTER, YAML = (f"docs/{name}.md" for name in ("settings", "command", "dagster", "yaml"))
@@ -94,6 +98,18 @@ def test_commands_answer_as_the_page_shows(page, moto_s3: S3Server, tmp_path: Pa
     assert transcript.renewed(page, pages.read(page), moto_s3, tmp_path, command) == pages.read(page), RENEW
 
 
+@pytest.mark.parametrize("path", diagrams.files(), ids=lambda path: path.name)
+def test_drawings_are_up_to_date(path):
+    assert path.read_text("utf-8") == diagrams.files()[path], RENEW
+
+
+@pytest.mark.parametrize("name", diagrams.NAMES)
+def test_every_drawing_has_a_title_and_a_description(name):
+    drawing = ElementTree.fromstring(diagrams.source(name))
+    described = [drawing.find(f".//*[@id='{each}']") for each in drawing.attrib["aria-labelledby"].split()]
+    assert [len((each.text or "").split()) > 3 for each in described] == [True, True]
+
+
 # ---------------------------------------------------------------------- links and words
 
 
@@ -123,6 +139,17 @@ def test_every_image_exists_is_small_and_has_an_alternative_text(page):
 def test_every_image_is_on_a_page():
     shown = {((pages.ROOT / page).parent / target).resolve() for page in EVERY_PAGE for target in pages.images(page)}
     assert {path for path in (pages.ROOT / "docs" / "images").glob("*") if path not in shown} == set()
+
+
+def test_every_claim_of_the_readme_links_to_its_proof():
+    """To a test, or to figures that were measured. Whether they exist is a test of all links."""
+    claims = re.split(r"^- ", pages.section("README.md", "What it promises"), flags=re.MULTILINE)[1:]
+    ours = [row["s3dest_dagster"] for row in pages.table(pages.section("README.md", "Next to others"))]
+    assert len(claims) >= 5
+    assert len(ours) >= 5
+    assert [
+        each for each in (*claims, *ours) if not re.search(r"\]\((tests/[\w/]+\.py|docs/performance\.md#)", each)
+    ] == []
 
 
 def test_the_readme_links_to_every_page():
@@ -420,7 +447,22 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "config.json").write_text(block.text)
     (tmp_path / "inbox").mkdir()
     (tmp_path / "inbox" / "users.jsonl").write_text('{"id": 1}\n{"id": 2}\n')
+    connector = tmp_path / "source-faker"
+    connector.write_text(CONNECTOR)
+    connector.chmod(0o700)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     return tmp_path
+
+
+CONNECTOR = """\
+#!/bin/sh
+# read --config FILE --catalog FILE: a record of each stream that is asked for
+for stream in users products; do
+    if grep -q "\\"$stream\\"" "$5"; then
+        printf '{"type": "RECORD", "record": {"stream": "%s", "data": {"id": 1}, "emitted_at": 0}}\\n' $stream
+    fi
+done
+"""
 
 
 @pytest.mark.usefixtures("workspace")
@@ -438,10 +480,12 @@ def test_python_on_the_pages_runs(block: pages.Block, moto_s3: S3Server):
 def landed(defs: dg.Definitions, server: S3Server) -> bool:
     """Whether the assets of the definitions can be materialized, with their own settings, on the server."""
     resources = dict(defs.resources or {})
-    theirs = resources["io_manager"]
-    settings = {each.name: getattr(theirs, each.name) for each in dataclasses.fields(S3Destination)}
     place = {"s3_bucket_name": server.new_bucket(), "s3": server.connection}
-    resources["io_manager"] = S3DestinationIOManager(**{**settings, **place})
+    for key, theirs in resources.items():
+        if not isinstance(theirs, S3DestinationIOManager):
+            continue
+        settings = {each.name: getattr(theirs, each.name) for each in dataclasses.fields(S3Destination)}
+        resources[key] = S3DestinationIOManager(**{**settings, **place})
     partitioned = any(each.partitions_def for each in defs.assets or ())
     key = "2026-01-01" if partitioned else None
     return dg.materialize(list(defs.assets or ()), resources=resources, partition_key=key).success
@@ -485,6 +529,26 @@ def test_components_on_the_page_are_valid(workspace: Path, monkeypatch: pytest.M
     dg.Definitions.validate_loadable(
         dg.Definitions.merge(defs, dg.Definitions(resources={"io_manager": dg.mem_io_manager}))
     )
+
+
+def test_the_component_of_the_readme_lands(workspace: Path, monkeypatch: pytest.MonkeyPatch, moto_s3: S3Server):
+    (block,) = pages.blocks("README.md", "yaml")
+    folder = workspace / "of_the_readme" / "shop"
+    folder.mkdir(parents=True)
+    (folder.parent / "__init__.py").touch()
+    (folder / "defs.yaml").write_text(block.text)
+    with sqlite3.connect(workspace / "shop.db") as database:
+        database.executescript("create table customers (id); create table orders (id); insert into orders values (1)")
+    monkeypatch.setenv("SHOP_DATABASE", f"sqlite:///{workspace / 'shop.db'}")
+    monkeypatch.syspath_prepend(workspace)
+    defs = ComponentTree.from_module(importlib.import_module("of_the_readme"), workspace).build_defs()
+    assert {spec.key.to_user_string() for each in defs.assets for spec in each.specs} == {"customers", "orders"}
+    assert landed(defs, moto_s3)
+
+
+def test_the_three_ways_of_the_readme_have_ten_lines_each():
+    ways = pages.blocks("README.md", "python", "yaml")
+    assert [len([line for line in each.text.splitlines() if line.strip()]) <= 10 for each in ways] == [True] * 3
 
 
 def test_every_component_on_the_page_is_tested():
