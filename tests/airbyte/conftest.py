@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import fastavro
+import pyarrow.parquet as pq
 import pytest
 from cli.conftest import SCHEMAS, Answer, Lake, WarmStart
 from servers import S3Server
+
+PLAIN = {"compression": {"compression_type": "No Compression"}}
+FORMATS: dict[str, dict[str, Any]] = {
+    "JSONL": {"format_type": "JSONL", **PLAIN},
+    "CSV": {"format_type": "CSV", "flattening": "Root level flattening", **PLAIN},
+    "Avro": {"format_type": "Avro", "compression_codec": {"codec": "no compression"}},
+    "Parquet": {"format_type": "Parquet"},
+}
 
 
 @dataclass(frozen=True)
@@ -68,6 +80,22 @@ class Connector(Lake):
 
 def result_of(answer: Answer) -> Result:
     return Result(answer.returncode, [json.loads(line) for line in answer.stdout.splitlines()], answer.stderr)
+
+
+def rows_of(kind: str, body: bytes) -> int:
+    """The records of an object, read without the library."""
+    if kind == "JSONL":
+        return sum(isinstance(json.loads(line), dict) for line in body.splitlines())
+    if kind == "CSV":
+        return len(list(csv.DictReader(io.StringIO(body.decode(), newline=""))))
+    if kind == "Avro":
+        return len(list(fastavro.reader(io.BytesIO(body))))
+    return pq.read_metadata(io.BytesIO(body)).num_rows
+
+
+def without_count(state: dict[str, Any]) -> dict[str, Any]:
+    """A state as the source sent it."""
+    return {name: value for name, value in state.items() if name != "destinationStats"}
 
 
 @pytest.fixture(scope="session")
