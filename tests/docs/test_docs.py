@@ -65,7 +65,9 @@ from s3dest_dagster.stream import Scope, Stream, StreamId
 from website import diagrams
 
 EVERY_PAGE = [*pages.PAGES, *pages.DESIGN]
-SETTINGS, COMMAND, DAGSTER, YAML = (f"docs/{name}.md" for name in ("settings", "command", "dagster", "yaml"))
+SETTINGS, COMMAND, YAML = (f"docs/{name}.md" for name in ("settings", "command", "yaml"))
+DAGSTER = "docs/dagster"
+"""The folder of the pages about Dagster."""
 LARGEST_IMAGE = 150_000
 RENEW = "Run `make docs`, and look at what changed."
 
@@ -275,7 +277,7 @@ def test_every_setting_of_a_connector_process_is_in_its_table_with_its_default()
 
 
 def test_settings_that_only_the_io_manager_has_are_described():
-    text = pages.section(SETTINGS, "In Dagster's run config") + pages.section(DAGSTER, "Resources")
+    text = pages.section(SETTINGS, "In Dagster's run config") + pages.read(f"{DAGSTER}/io-manager.md")
     of_the_destination = {each.name for each in dataclasses.fields(S3Destination)}
     own = S3DestinationIOManager.model_fields.keys() - of_the_destination
     assert [name for name in sorted(own) if f"`{name}`" not in text] == []
@@ -562,30 +564,30 @@ def test_every_public_name_is_documented():
 
 
 @pytest.mark.parametrize(
-    ("function", "title"),
+    ("function", "page"),
     [
-        (stream_asset, "Streams from Python"),
-        (build_stream_assets, "Streams of a connector"),
-        (FileSource, "Streams of files"),
-        (build_file_sensor, "Files that arrive"),
+        (stream_asset, "python"),
+        (build_stream_assets, "connector-streams"),
+        (FileSource, "files"),
+        (build_file_sensor, "files-that-arrive"),
     ],
     ids=["stream_asset", "build_stream_assets", "FileSource", "build_file_sensor"],
 )
-def test_arguments_are_in_their_table(function, title):
-    rows = [row for row in pages.table(pages.section(DAGSTER, title)) if "argument" in row]
+def test_arguments_are_in_their_table(function, page):
+    rows = [row for row in pages.table(pages.read(f"{DAGSTER}/{page}.md")) if "argument" in row]
     parameters = set(inspect.signature(function).parameters) - {"function", "asset", "settings"}
     assert {pages.code(row["argument"]) for row in rows} == parameters
 
 
 def test_arguments_of_an_asset_are_listed():
-    (listed,) = re.findall(r"these arguments of `dg\.asset`: (.*?)\. ", pages.read(DAGSTER), re.DOTALL)
+    (listed,) = re.findall(r"these arguments of `dg\.asset`: (.*?)\. ", pages.read(f"{DAGSTER}/python.md"), re.DOTALL)
     assert re.findall(r"`(\w+)`", listed) == list(AssetSettings.__annotations__)
 
 
 def test_metadata_of_a_materialization_is_in_its_table():
     documented = {
         pages.code(name)
-        for row in pages.table(pages.section(DAGSTER, "What a materialization shows"))
+        for row in pages.table(pages.read(f"{DAGSTER}/metadata.md"))
         for name in row["metadata"].split(", ")
     }
     source = {SOURCE_ASSET_KEY: dg.MetadataValue.asset(dg.AssetKey("users"))}
@@ -645,7 +647,7 @@ def metadata_of(partition: str | None) -> dict[str, Any]:
 
 
 def test_supported_annotations_are_in_their_table():
-    rows = pages.table(pages.section(DAGSTER, "Reading downstream"))
+    rows = pages.table(pages.read(f"{DAGSTER}/loading.md"))
     names = (pages.code(name) for row in rows if "annotation" in row for name in row["annotation"].split("`, "))
     documented = {name.partition("[")[0] for name in names} - {"none"}
     kinds = (*loading._WHOLE, *loading._ROWS, *loading._MAPPINGS)
