@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from s3dest_dagster.ingest.target import open_target as open_target
     from s3dest_dagster.inspection.check import check as check
     from s3dest_dagster.inspection.plan import plan as plan
+    from s3dest_dagster.inspection.stream_reader import StreamReader as StreamReader
+    from s3dest_dagster.inspection.stream_reader import read as read
     from s3dest_dagster.inspection.verify import verify as verify
     from s3dest_dagster.settings.connection import S3Connection as S3Connection
     from s3dest_dagster.settings.destination import S3Destination as S3Destination
@@ -68,6 +70,7 @@ _MODULES = {
     "SqlSource": "sources.sql.source",
     "Stream": "stream",
     "StreamId": "stream",
+    "StreamReader": "inspection.stream_reader",
     "StreamRunConfig": "dagster.run_config",
     "StreamSettings": "settings.stream_settings",
     "Sync": "stream",
@@ -82,6 +85,7 @@ _MODULES = {
     "open_bucket": "storage",
     "open_target": "ingest.target",
     "plan": "inspection.plan",
+    "read": "inspection.stream_reader",
     "recover": "commit.maintenance",
     "sharded_stream_asset": "dagster.sharded_asset",
     "stream_asset": "dagster.assets",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
@@ -35,6 +35,14 @@ class StreamId(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.namespace}.{self.name}" if self.namespace else self.name
+
+
+def streams_shown_as(name: str) -> Iterator[StreamId]:
+    """The streams that may be shown under a name such as public.users: namespaces and names may contain dots."""
+    yield StreamId(None, name)
+    for at, letter in enumerate(name):
+        if letter == "." and 0 < at < len(name) - 1:
+            yield StreamId(name[:at], name[at + 1 :])
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,9 +22,10 @@ from s3dest_dagster.columns.names import OVERFLOW
 from s3dest_dagster.columns.stream_columns import records_in
 from s3dest_dagster.commit.registry_updates import registry_of
 from s3dest_dagster.commit.written_columns import columns_of_stream
-from s3dest_dagster.dagster.input_metadata import InputSelection
-from s3dest_dagster.dagster.loading import LandedScopes
 from s3dest_dagster.ingest.landing import land
+from s3dest_dagster.inspection.landed_scopes import LandedScopes
+from s3dest_dagster.inspection.read import snapshot
+from s3dest_dagster.inspection.record_selection import RecordSelection
 from s3dest_dagster.settings.destination import S3Destination
 from s3dest_dagster.settings.formats import FormatSettings
 from s3dest_dagster.sources.python import batches
@@ -116,9 +117,9 @@ class Landed:
 
     def loaded(self) -> LandedScopes:
         """What an input of an asset has, which knows the manifests only."""
-        scopes = {partition: Scope(STREAM, partition) for partition in self.live}
-        bucket = self.server.open(self.settings)
-        return LandedScopes.of(bucket, self.settings, scopes, selection=InputSelection())
+        bucket, template = self.server.open(self.settings), self.settings.template
+        scopes = {partition: snapshot(bucket, template, Scope(STREAM, partition)) for partition in self.live}
+        return LandedScopes.of(scopes, str(STREAM), RecordSelection())
 
     def columns(self) -> tuple[Field, ...]:
         """All columns that the stream has or had, according to its registry."""

@@ -38,7 +38,7 @@ from s3dest_dagster.settings.stream_settings import StreamSettings
 from s3dest_dagster.sources.airbyte.catalog import Catalog, read_catalog
 from s3dest_dagster.sources.airbyte.config import ConfigFile, CurrentConfig
 from s3dest_dagster.storage import Bucket, open_bucket
-from s3dest_dagster.stream import Scope, Stream, StreamId, Sync
+from s3dest_dagster.stream import Scope, Stream, StreamId, Sync, streams_shown_as
 
 _MOST_NAMES = 5
 
@@ -195,7 +195,7 @@ def named_stream(selected: Sequence[Selection], name: str) -> tuple[Selection, S
     found = [
         (selection, stream)
         for selection in selected
-        for stream in (each.prefixed(selection.destination.stream_prefix) for each in _meanings(name))
+        for stream in (each.prefixed(selection.destination.stream_prefix) for each in streams_shown_as(name))
         if registry_of(selection.bucket, selection.destination, stream) is not None
     ]
     if len(found) == 1:
@@ -238,14 +238,6 @@ def stream_called(name: str, like: StreamId, prefix: str) -> StreamId:
         raise SettingsError(f"{name!r} names no stream. Name it like public.users.", setting="stream")
     Scope(stream).check_unicode()
     return stream.prefixed(prefix)
-
-
-def _meanings(name: str) -> Iterator[StreamId]:
-    """The streams that may be shown under a name: namespaces and names may contain dots."""
-    yield StreamId(None, name)
-    for at, letter in enumerate(name):
-        if letter == "." and 0 < at < len(name) - 1:
-            yield StreamId(name[:at], name[at + 1 :])
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,27 +59,17 @@ class FormerLocations:
         """The bucket paths above this one and next to it, under which anything has landed."""
         if not self._path:
             return []
-        names = self._path.split("/")
-        above = ["/".join(names[:depth]) for depth in range(len(names))]
-        parent = f"{above[-1]}/" if above[-1] else ""
-        beside = [each.rstrip("/") for each in self._directories(parent)]
-        paths = [*above, *(each for each in beside if each != self._path)]
-        landed = in_parallel(lambda each: bool(self._directories(manifest_root(each), 1)), paths)
-        return [path for path, has_landed in zip(paths, landed, strict=True) if has_landed]
+        above = _paths_above(self._path)
+        beside = [each for each in _paths_below(self._bucket, above[-1]) if each != self._path]
+        return _with_streams(self._bucket, [*above, *beside])
 
     def _of_same_owner(self, stream: StreamId, owner: str) -> list[StreamRegistry]:
         namespace = f"{manifest_root(self._path)}{encode_name(stream.namespace or None)}/"
         if namespace not in self._of_namespaces:
-            found = in_parallel(self._registry, self._directories(namespace))
+            found = in_parallel(self._registry, _directories(self._bucket, namespace))
             self._of_namespaces[namespace] = [each for each in found if each is not None]
         own = stream_root(self._path, stream)
         return [each for each in self._of_namespaces[namespace] if each.owner == owner and each.location.root != own]
-
-    def _directories(self, prefix: str, most: int = MOST_LOOKED_AT) -> list[str]:
-        try:
-            return list(islice(self._bucket.list_directories(prefix), most))
-        except AccessDeniedError:
-            return []
 
     def _registry(self, root: str) -> StreamRegistry | None:
         try:
@@ -94,3 +84,33 @@ class FormerLocations:
             return not all(each.commit_log.is_empty(each.seen.head) for each in found)
         except (AccessDeniedError, ManifestError):
             return False
+
+
+def paths_near(bucket: Bucket, path: str) -> list[str]:
+    """The bucket paths under which streams have landed and that may be meant by one without any: those above it, and
+    among the first 20 directories next to it and in it.
+    """
+    above = _paths_above(path)
+    beside = [each for each in _paths_below(bucket, above[-1]) if each != path] if above else []
+    return _with_streams(bucket, [*above, *beside, *_paths_below(bucket, path)])
+
+
+def _paths_above(path: str) -> list[str]:
+    names = path.split("/") if path else []
+    return ["/".join(names[:depth]) for depth in range(len(names))]
+
+
+def _paths_below(bucket: Bucket, path: str) -> list[str]:
+    return [each.rstrip("/") for each in _directories(bucket, f"{path}/" if path else "")]
+
+
+def _with_streams(bucket: Bucket, paths: list[str]) -> list[str]:
+    landed = in_parallel(lambda each: bool(_directories(bucket, manifest_root(each), 1)), paths)
+    return [path for path, has_landed in zip(paths, landed, strict=True) if has_landed]
+
+
+def _directories(bucket: Bucket, prefix: str, most: int = MOST_LOOKED_AT) -> list[str]:
+    try:
+        return list(islice(bucket.list_directories(prefix), most))
+    except AccessDeniedError:
+        return []

@@ -110,15 +110,28 @@ def streams_of_only_namespace(bucket: Bucket, template: KeyTemplate) -> list[Str
 
     Empty if they have several namespaces, since each would take a request. Long names are cut.
     """
-    own = ("~", "~~")
+    namespaces = _namespaces(bucket, template)
+    return _streams_of(bucket, template, namespaces[0]) if len(namespaces) == 1 else []
+
+
+def names_of_streams(bucket: Bucket, template: KeyTemplate) -> list[StreamId]:
+    """The streams that have landed under the bucket path, with their names in the bucket: at most 1000 of each
+    namespace, by one request for each. Long names are cut.
+    """
+    of_namespaces = in_parallel(partial(_streams_of, bucket, template), _namespaces(bucket, template))
+    return [stream for streams in of_namespaces for stream in streams]
+
+
+def _namespaces(bucket: Bucket, template: KeyTemplate) -> list[str]:
+    """The namespaces as directories. Others that begin with "~" hold no streams."""
     names = [each.split("/")[-2] for each in islice(bucket.list_directories(template.manifest_root), 1000)]
-    # Other directories that begin with "~" hold no streams.
-    namespaces = [name for name in names if name in own or not name.startswith("~")]
-    if len(namespaces) != 1:
-        return []
-    found = bucket.list_directories(f"{template.manifest_root}{namespaces[0]}/")
+    return [name for name in names if name in ("~", "~~") or not name.startswith("~")]
+
+
+def _streams_of(bucket: Bucket, template: KeyTemplate, namespace: str) -> list[StreamId]:
+    found = bucket.list_directories(f"{template.manifest_root}{namespace}/")
     streams = (decode_name(each.split("/")[-2]) for each in islice(found, 1000))
-    return [StreamId(decode_name(namespaces[0]), name) for name in streams if name]
+    return [StreamId(decode_name(namespace), name) for name in streams if name]
 
 
 def scopes_of_stream(bucket: Bucket, root: str) -> list[FoundScope]:

@@ -5,8 +5,7 @@ Must not know: how records are read.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,62 +14,45 @@ import dagster as dg
 from s3dest_dagster.commit.registry import streams_of_owner
 from s3dest_dagster.dagster.asset_metadata import NAME_KEY, NAMESPACE_KEY, STREAM_KEY, stream_id_of
 from s3dest_dagster.errors import SettingsError
-from s3dest_dagster.inspection.partition_filter import PartitionFilter
+from s3dest_dagster.inspection.record_selection import (
+    AS_OF_KEY,
+    COLUMNS_KEY,
+    FILTER_KEY,
+    PARTITIONS_KEY,
+    WHERE_KEY,
+    RecordSelection,
+)
 from s3dest_dagster.settings.destination import S3Destination
 from s3dest_dagster.storage import Bucket
 from s3dest_dagster.stream import Scope, StreamId, join_names
 
-COLUMNS_KEY = "columns"
-FILTER_KEY = "filter"
-WHERE_KEY = "where"
-PARTITIONS_KEY = "partitions"
-AS_OF_KEY = "as_of"
 ALLOW_MISSING_KEY = "allow_missing_partitions"
+_SELECTION_KEYS = (COLUMNS_KEY, FILTER_KEY, WHERE_KEY, PARTITIONS_KEY, AS_OF_KEY)
 _NAME_KEYS = (NAME_KEY, NAMESPACE_KEY)
 
 
-@dataclass(frozen=True, slots=True)
-class InputSelection:
-    """Which records of a stream an input loads. By default all of the partitions that Dagster maps to the step."""
+def input_selection(metadata: Mapping[str, Any]) -> RecordSelection:
+    """The selection that the metadata of an input describes, by default all of the partitions that Dagster maps to the
+    step. Raises SettingsError for a wrong value.
+    """
+    values = {name: _plain(value) for name, value in metadata.items()}
+    return RecordSelection.of(
+        **{name: values.get(name) for name in _SELECTION_KEYS}, allow_missing=values.get(ALLOW_MISSING_KEY, False)
+    )
 
-    columns: Sequence[str] | None = None
-    """The columns to load. None: all columns."""
-    filter: Any = None
-    """Conditions on the columns of a record (see `RowFilter`). None: no condition."""
-    where: PartitionFilter = field(default_factory=PartitionFilter)
-    """The values of the directories of the objects to load."""
-    partitions: Sequence[str] | None = None
-    """Keys of partitions. None: all that Dagster maps to the step."""
-    as_of: datetime | None = None
-    """Only syncs that began by this time are loaded. None: all of them."""
-    allow_missing: bool = False
-    """Whether to leave out partitions that never landed. Otherwise they are an error."""
 
-    @classmethod
-    def of(cls, metadata: Mapping[str, Any]) -> InputSelection:
-        """The selection that the metadata of an input describes. Raises SettingsError for a wrong value."""
-        metadata = {name: _plain(value) for name, value in metadata.items()}
-        return cls(
-            columns=metadata.get(COLUMNS_KEY),
-            filter=metadata.get(FILTER_KEY),
-            where=PartitionFilter.of(metadata.get(WHERE_KEY)),
-            partitions=_partitions(metadata.get(PARTITIONS_KEY)),
-            as_of=_time(metadata.get(AS_OF_KEY)),
-            allow_missing=bool(metadata.get(ALLOW_MISSING_KEY, False)),
-        )
-
-    def partitions_of(self, scopes: Mapping[str | None, Scope]) -> Mapping[str | None, Scope]:
-        """The selected scopes of those that Dagster maps to the step. Raises SettingsError for an unknown partition."""
-        if self.partitions is None:
-            return scopes
-        for key in self.partitions:
-            if key not in scopes:
-                raise SettingsError(
-                    f"{PARTITIONS_KEY} names {key!r}, which is none of the {len(scopes)} partitions that Dagster maps "
-                    "to this step. Correct it, or give the input a partition_mapping that includes it.",
-                    setting=PARTITIONS_KEY,
-                )
-        return {key: scope for key, scope in scopes.items() if key in self.partitions}
+def select_partitions(selection: RecordSelection, scopes: Mapping[str | None, Scope]) -> Mapping[str | None, Scope]:
+    """The selected scopes of those that Dagster maps to the step. Raises SettingsError for an unknown partition."""
+    if selection.partitions is None:
+        return scopes
+    for key in selection.partitions:
+        if key not in scopes:
+            raise SettingsError(
+                f"{PARTITIONS_KEY} names {key!r}, which is none of the {len(scopes)} partitions that Dagster maps "
+                "to this step. Correct it, or give the input a partition_mapping that includes it.",
+                setting=PARTITIONS_KEY,
+            )
+    return {key: scope for key, scope in scopes.items() if key in selection.partitions}
 
 
 def upstream_stream(context: dg.InputContext, destination: S3Destination, bucket: Bucket) -> tuple[StreamId, str]:
@@ -124,28 +106,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, dg.TimestampMetadataValue):
         return datetime.fromtimestamp(value.value, UTC)
     return value.value if isinstance(value, dg.MetadataValue) else value
-
-
-def _partitions(given: Any) -> Sequence[str] | None:
-    if given is None:
-        return None
-    if isinstance(given, str):
-        return (given,)
-    if not isinstance(given, list | tuple | set | frozenset) or not all(isinstance(each, str) for each in given):
-        raise SettingsError(
-            f"{PARTITIONS_KEY} is {given!r}. Give the keys of partitions, as ['2026-01-05'].", setting=PARTITIONS_KEY
-        )
-    return tuple(given)
-
-
-def _time(given: Any) -> datetime | None:
-    """A time with a time zone. A text is in ISO 8601; without a zone it is in UTC."""
-    if given is None:
-        return None
-    try:
-        time = given if isinstance(given, datetime) else datetime.fromisoformat(given)
-    except (TypeError, ValueError):
-        raise SettingsError(
-            f"{AS_OF_KEY} is {given!r}. Give a time, as '2026-01-31T12:00:00Z'.", setting=AS_OF_KEY
-        ) from None
-    return time if time.tzinfo is not None else time.replace(tzinfo=UTC)

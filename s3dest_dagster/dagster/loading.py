@@ -1,6 +1,6 @@
 """Loads landed records as the type that the annotation of a downstream asset's parameter names.
 
-`LandedScopes` reads; the tables at the end list the types that an input can have. Must not know: formats.
+The tables at the end list the types that an input can have. Must not know: formats, how records are read.
 """
 
 from __future__ import annotations
@@ -8,36 +8,28 @@ from __future__ import annotations
 import collections.abc
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
-from itertools import chain
-from typing import Annotated, Any, NewType, TypeVar, Union, get_args, get_origin, is_typeddict
+from typing import Annotated, Any, NewType, Union, get_args, get_origin, is_typeddict
 
 import dagster as dg
 import pyarrow as pa
 import pyarrow.dataset
 
-from s3dest_dagster.columns.kinds.record import Record
 from s3dest_dagster.dagster.asset_metadata import op_scope, op_stream, scopes_of
-from s3dest_dagster.dagster.input_metadata import COLUMNS_KEY, FILTER_KEY, InputSelection, upstream_stream
+from s3dest_dagster.dagster.input_metadata import input_selection, select_partitions, upstream_stream
 from s3dest_dagster.dagster.run_landing import connection_of_workers
 from s3dest_dagster.dagster.step_values import load_step_value
 from s3dest_dagster.engines.loading import DATASETS
 from s3dest_dagster.errors import ObjectNotFoundError, SettingsError
-from s3dest_dagster.formats import table_schema
-from s3dest_dagster.formats.row_filter import RowFilter
-from s3dest_dagster.inspection.portable import PortableObject, portable_objects
-from s3dest_dagster.inspection.read import ScopeSnapshot, read_whole, record_of_scopes, snapshot
+from s3dest_dagster.inspection.landed_scopes import LandedScopes
+from s3dest_dagster.inspection.read import read_whole, snapshot
+from s3dest_dagster.inspection.record_selection import RecordSelection
 from s3dest_dagster.printable import amount
 from s3dest_dagster.settings.connection import S3Connection
 from s3dest_dagster.settings.destination import S3Destination
 from s3dest_dagster.storage import Bucket, each_in_parallel
 from s3dest_dagster.stream import Scope
-
-_PARALLEL = 8
-_ROWS_AT_ONCE = 10_000
-T = TypeVar("T")
 
 
 def load_input(
@@ -47,7 +39,7 @@ def load_input(
 
     Iterators and readers hold one object at a time in memory, all other values hold everything. A dict has one value
     for each partition key; otherwise the partitions are concatenated. Metadata of the input says which records are
-    loaded (see `InputSelection`) and of which stream (see `upstream_stream`). The output of an op is None, since an op
+    loaded (see `RecordSelection`) and of which stream (see `upstream_stream`). The output of an op is None, since an op
     can return nothing else.
 
     Raises:
@@ -57,19 +49,41 @@ def load_input(
     of_op = None if context.has_asset_key else _scope_of_op(context)
     if not context.has_asset_key and of_op is None:
         return load_step_value(context, destination, bucket)
-    load, selection = loader_of(_annotation(context)), InputSelection.of(context.definition_metadata)
+    load, selection = loader_of(_annotation(context)), input_selection(context.definition_metadata)
     hint = ""
     scopes: Mapping[str | None, Scope]
     if of_op is not None:
         scopes = {of_op.partition: of_op}
     else:
         stream, hint = upstream_stream(context, destination, bucket)
-        scopes = selection.partitions_of(scopes_of(context, stream))
+        scopes = select_partitions(selection, scopes_of(context, stream))
     in_bucket = {key: scope.prefixed(destination.stream_prefix) for key, scope in scopes.items()}
-    open_snapshot = partial(
-        LandedScopes.of, bucket, destination, in_bucket, selection=selection, hint=hint, connection=connection
-    )
-    return read_whole(open_snapshot, load)
+
+    def look() -> LandedScopes:
+        return replace(_landed(bucket, destination, in_bucket, selection, hint), connection=connection)
+
+    return read_whole(look, load)
+
+
+def _landed(
+    bucket: Bucket,
+    destination: S3Destination,
+    scopes: Mapping[str | None, Scope],
+    selection: RecordSelection,
+    hint: str,
+) -> LandedScopes:
+    """Reads the manifests of these scopes, by the key that Dagster has for each.
+
+    Args:
+        hint: A text to add to the message of ObjectNotFoundError, if a scope never landed.
+    """
+    snapshots = each_in_parallel(partial(snapshot, bucket, destination.template), scopes.values())
+    by_key = dict(zip(scopes, snapshots, strict=True))
+    missing = [scopes[key] for key, scope in by_key.items() if not scope.segments]
+    if missing and not selection.allow_missing:
+        raise _never_landed(missing, hint)
+    stream = str(next(iter(scopes.values())).stream) if scopes else "nothing"
+    return LandedScopes.of(by_key, stream, selection)
 
 
 def _scope_of_op(context: dg.InputContext) -> Scope | None:
@@ -84,120 +98,6 @@ def _annotation(context: dg.InputContext) -> Any:
         return context.dagster_type.typing_type
     except dg.DagsterInvariantViolationError:
         return Any
-
-
-# ---------------------------------------------------------------------- the landed records
-
-
-@dataclass(frozen=True, slots=True)
-class LandedScopes:
-    """The scopes of a stream that hold something, each as it was at one time."""
-
-    scopes: Mapping[str | None, ScopeSnapshot]
-    """The scopes, by partition key. None is the key of an unpartitioned stream."""
-    record: Record | None
-    """The columns of all of them together. None if none of them has any."""
-    schema: pa.Schema
-    """The columns to load."""
-    stream: str
-    """The stream's name, for messages."""
-    connection: S3Connection | None = None
-    """How the workers of an engine reach S3. None: they cannot."""
-    rows: RowFilter | None = None
-    """The records to load. None: all of them."""
-
-    @classmethod
-    def of(
-        cls,
-        bucket: Bucket,
-        destination: S3Destination,
-        scopes: Mapping[str | None, Scope],
-        *,
-        selection: InputSelection,
-        hint: str = "",
-        connection: S3Connection | None = None,
-    ) -> LandedScopes:
-        """Reads the manifests of these scopes.
-
-        Args:
-            selection: Which records and columns to load.
-            hint: A text to add to the message of ObjectNotFoundError, if a scope never landed.
-            connection: See the class.
-        """
-        snapshots = each_in_parallel(partial(snapshot, bucket, destination.template), scopes.values())
-        by_key = dict(zip(scopes, snapshots, strict=True))
-        missing = [scopes[key] for key, scope in by_key.items() if not scope.segments]
-        if missing and not selection.allow_missing:
-            raise _never_landed(missing, hint)
-        landed = {
-            key: scope.selected(selection.where, selection.as_of) for key, scope in by_key.items() if scope.segments
-        }
-        stream = str(next(iter(scopes.values())).stream) if scopes else "nothing"
-        record = record_of_scopes(list(landed.values()), stream)
-        schema = table_schema(record) if record is not None else pa.schema([])
-        rows = RowFilter.of(selection.filter, schema, stream) if record is not None else None
-        return cls(landed, record, _select_columns(schema, selection.columns, stream), stream, connection, rows)
-
-    def is_outdated(self) -> bool:
-        """Whether another sync of one of the scopes has been published since the manifests were read."""
-        return any(each_in_parallel(ScopeSnapshot.is_outdated, self.scopes.values()))
-
-    def tables(self, key: str | None) -> Iterator[pa.Table]:
-        """One scope's objects, each as a table of all columns."""
-        for table in self.scopes[key].tables(self.record, self.rows):
-            yield table.select(self.schema.names)
-
-    def batches(self) -> Iterator[pa.RecordBatch]:
-        """All records, an object at a time."""
-        for key in self.scopes:
-            for table in self.tables(key):
-                yield from table.to_batches(_ROWS_AT_ONCE)
-
-    def table(self) -> pa.Table:
-        """All records. The scopes are read in parallel, the objects of a scope one after another."""
-        return pa.concat_tables(
-            [self.schema.empty_table(), *self.by_partition(LandedScopes._sequential_table).values()]
-        )
-
-    def _sequential_table(self) -> pa.Table:
-        tables = (table for key in self.scopes for table in self.tables(key))
-        return pa.concat_tables([self.schema.empty_table(), *tables])
-
-    def portable(self) -> list[PortableObject]:
-        """All objects, as values that any process can read."""
-        if self.rows is not None:
-            raise SettingsError(
-                f"filter has no effect on the dataset of an engine, as which {self.stream} is loaded. Filter it there, "
-                "or by `where` if you need whole directories.",
-                stream=self.stream,
-                setting=FILTER_KEY,
-            )
-        connection = connection_of_workers(self.connection, self.stream)
-        if self.record is None:
-            return []
-        names = tuple(self.schema.names)
-        of_scopes = (portable_objects(each, self.record, names, connection) for each in self.scopes.values())
-        return list(chain.from_iterable(of_scopes))
-
-    def by_partition(self, load: Callable[[LandedScopes], T]) -> dict[str | None, T]:
-        """The results of `load` for each scope, a few in parallel."""
-        single = [replace(self, scopes={key: scope}) for key, scope in self.scopes.items()]
-        with ThreadPoolExecutor(_PARALLEL, thread_name_prefix="s3dest-read") as executor:
-            return dict(zip(self.scopes, executor.map(load, single), strict=True))
-
-
-def _select_columns(schema: pa.Schema, columns: Sequence[str] | None, stream: str) -> pa.Schema:
-    if columns is None:
-        return schema
-    unknown = [name for name in columns if name not in schema.names]
-    if unknown:
-        raise SettingsError(
-            f"{stream} has no column {unknown[0]!r}, which the input's metadata asks for. It has: "
-            f"{', '.join(schema.names)}.",
-            stream=stream,
-            setting=COLUMNS_KEY,
-        )
-    return pa.schema([schema.field(name) for name in columns])
 
 
 def _never_landed(missing: Sequence[Scope], hint: str) -> ObjectNotFoundError:
@@ -276,7 +176,13 @@ def _loader(kind: Any, *, of_partition: bool) -> Loader | None:
 def _dataset_loader(name: str) -> Loader | None:
     """Loads the dataset of an engine, whose workers read the objects."""
     read = DATASETS.get(name)
-    return None if read is None else lambda landed: read(landed.portable(), landed.schema)
+    if read is None:
+        return None
+
+    def load(landed: LandedScopes) -> Any:
+        return read(landed.portable(connection_of_workers(landed.connection, landed.stream)), landed.schema)
+
+    return load
 
 
 def _mapping_loader(arguments: tuple[Any, ...]) -> Loader | None:
@@ -306,10 +212,6 @@ def _is_row(annotation: Any) -> bool:
     return bool(kinds & {Any, object, *_MAPPINGS}) or any(map(is_typeddict, kinds))
 
 
-def _reader(landed: LandedScopes) -> pa.RecordBatchReader:
-    return pa.RecordBatchReader.from_batches(landed.schema, landed.batches())
-
-
 def _dataset(landed: LandedScopes) -> pyarrow.dataset.Dataset:
     return pyarrow.dataset.dataset(landed.table())
 
@@ -323,25 +225,8 @@ def _list(landed: LandedScopes) -> list[dict[str, Any]]:
     return list(_rows(landed))
 
 
-def _pandas(landed: LandedScopes) -> Any:
-    return landed.table().to_pandas()
-
-
-def _polars(landed: LandedScopes) -> Any:
-    import polars
-
-    return polars.from_arrow(landed.table())
-
-
 def _polars_lazy(landed: LandedScopes) -> Any:
-    return _polars(landed).lazy()
-
-
-def _duckdb(landed: LandedScopes) -> Any:
-    import duckdb
-
-    # A separate connection, which the relation keeps alive: the default connection is not thread-safe.
-    return duckdb.connect().from_arrow(landed.table())
+    return landed.polars().lazy()
 
 
 _MAPPINGS = (dict, collections.abc.Mapping, collections.abc.MutableMapping)
@@ -358,13 +243,13 @@ _WHOLE: dict[Any, Loader] = {
     Any: LandedScopes.table,
     object: LandedScopes.table,
     pa.Table: LandedScopes.table,
-    pa.RecordBatchReader: _reader,
+    pa.RecordBatchReader: LandedScopes.reader,
     pyarrow.dataset.Dataset: _dataset,
 }
 _FRAMES: dict[str, Loader] = {
-    "pandas.DataFrame": _pandas,
-    "polars.DataFrame": _polars,
+    "pandas.DataFrame": LandedScopes.pandas,
+    "polars.DataFrame": LandedScopes.polars,
     "polars.LazyFrame": _polars_lazy,
-    "duckdb.DuckDBPyRelation": _duckdb,
+    "duckdb.DuckDBPyRelation": LandedScopes.duckdb,
 }
 """By name, so that an unused library is not imported."""

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import MISSING, Field, fields
 from datetime import UTC, datetime
 from enum import Enum
+from functools import partial
 from typing import Any, get_args
 
 import fastavro
@@ -19,6 +20,7 @@ import pyarrow.parquet as pq
 from columns import differences
 from docs.effects import avro_effects, parquet_effects
 from docs.manifest_fields import manifest_schema
+from docs.notebook import TYPED, block
 from docs.pages import ROOT, written_table
 from encoded import batch_of, written
 from keys.test_recorded_names import BETTERED, REFUSED
@@ -718,6 +720,7 @@ _MAKERS: dict[str, Callable[[], str]] = {
     "partition-placeholders": partition_placeholders,
     "asset-keys": asset_keys,
     "manifest-schema": manifest_schema,
+    **{f"reading-{part}": partial(block, part) for part in TYPED},
 }
 MADE = frozenset(_MAKERS)
 """Names of all parts."""
