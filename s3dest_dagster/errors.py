@@ -28,7 +28,8 @@ of the built-in exception that a caller would expect, and has the location as at
         ├── OwnershipError                 the stream belongs to another owner
         └── ManifestError                  a head or segment is unreadable, or of a newer format version
 
-Messages are always printable, whatever their parts contain (see `printable`). Must not know: anything else of the
+Messages are always printable, whatever their parts contain (see `printable`). Where an error is shown, `with_help` adds
+the place in the documentation that explains it. Must not know: anything else of the
 library.
 """
 
@@ -39,6 +40,8 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 
 from s3dest_dagster.printable import printable_lines
+
+_HELP = "docs/troubleshooting.md"
 
 
 class S3DestError(Exception):
@@ -70,6 +73,25 @@ class S3DestError(Exception):
 
     def __str__(self) -> str:
         return self.message
+
+    @property
+    def help_page(self) -> str:
+        """Where the documentation explains errors of this class, as a path in the repository with an anchor."""
+        return f"{_HELP}#{type(self).__name__.lower()}"
+
+
+def with_help(text: str, errors: Iterable[S3DestError]) -> str:
+    """The text about these errors, followed by where the documentation explains them.
+
+    The command, Dagster's failures and the messages of the Airbyte destination all show errors in this way. The
+    message of an error does not contain the path, because messages become parts of other messages.
+
+    Example:
+        >>> with_help("object_size_mb is 0.", [SettingsError("object_size_mb is 0.")])
+        'object_size_mb is 0. Help: docs/troubleshooting.md#settingserror'
+    """
+    pages = dict.fromkeys(error.help_page for error in errors)
+    return f"{text} Help: {', '.join(pages)}" if pages else text
 
 
 class SettingsError(S3DestError, ValueError):

@@ -23,6 +23,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from s3dest_dagster.cli.signals import Interruption
+from s3dest_dagster.errors import S3DestError, with_help
 from s3dest_dagster.printable import Masking, printable, printable_json, printable_lines
 
 LABEL_WIDTH = 14
@@ -256,8 +257,9 @@ class Output:
 
 
 def full_text(error: BaseException) -> str:
-    """The text of an error and its notes, as sentences."""
-    return " ".join(map(_sentence, (str(error), *getattr(error, "__notes__", ()))))
+    """The text of an error and its notes, as sentences, and where the documentation explains it."""
+    text = " ".join(map(_sentence, (str(error), *getattr(error, "__notes__", ()))))
+    return with_help(text, [error] if isinstance(error, S3DestError) else [])
 
 
 def _sentence(text: str) -> str:

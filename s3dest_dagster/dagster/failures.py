@@ -29,6 +29,7 @@ from s3dest_dagster.errors import (
     StorageError,
     SupersededError,
     UndecidedError,
+    with_help,
 )
 from s3dest_dagster.printable import printable
 from s3dest_dagster.stream import Scope
@@ -83,10 +84,11 @@ def located(scope: Scope) -> Iterator[None]:
 
 
 def failure(error: S3DestError) -> dg.Failure:
-    """The failure for an error. Its description begins with the stream, unless the message already names it."""
+    """The failure for an error. Its description begins with the stream, unless the message already names it, and ends
+    with where the documentation explains the error."""
     details = {name: printable(value) for name in _DETAILS if (value := getattr(error, name)) is not None}
     return dg.Failure(
-        description=_with_name(printable(error.stream or ""), error.message, printable(error.stream or "")),
+        description=with_help(_described(error), [error]),
         metadata={"error": type(error).__name__, **details, **_reported(error), "next_step": _next_step(error)},
         allow_retries=_is_retried(error),
     )
@@ -112,6 +114,11 @@ def _reported(error: S3DestError) -> dict[str, str]:
     return {name: text for name, text in parts.items() if text}
 
 
+def _described(error: S3DestError) -> str:
+    stream = printable(error.stream or "")
+    return _with_name(stream, error.message, stream)
+
+
 def _with_name(stream: str, message: str, name: str) -> str:
     """The message, preceded by the name if it does not name the stream."""
     return message if stream in message else f"{name}: {message}"
@@ -134,8 +141,8 @@ def failure_of_streams(errors: Mapping[Scope, S3DestError], landed: int) -> dg.F
     """
     messages = {printable(str(scope)): error.message for scope, error in errors.items()}
     if len(set(messages.values())) == 1:
-        only = failure(next(iter(errors.values())))
-        description, metadata = only.description or "", dict(only.metadata)
+        only = next(iter(errors.values()))
+        description, metadata = _described(only), dict(failure(only).metadata)
     else:
         description = " ".join(
             _with_name(printable(str(scope.stream)), error.message, printable(str(scope)))
@@ -146,7 +153,7 @@ def failure_of_streams(errors: Mapping[Scope, S3DestError], landed: int) -> dg.F
         rest = f"; {landed} landed" if landed else ""
         description = f"{len(errors)} of {landed + len(errors)} streams failed{rest}. {description}"
     return dg.Failure(
-        description=description,
+        description=with_help(description, errors.values()),
         metadata={**metadata, "failed_streams": messages},
         allow_retries=any(map(_is_retried, errors.values())),
     )

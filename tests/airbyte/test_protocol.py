@@ -71,6 +71,7 @@ def test_a_wrong_call_is_an_error_message_that_names_the_right_one(connector, ar
     assert (result.code, error["failure_type"], len(result.messages)) == (2, "config_error", 1)
     assert word in error["message"]
     assert "destination-s3dest spec" in error["message"]
+    assert error["message"].endswith(" Help: docs/troubleshooting.md#wrongcallerror")
 
 
 def test_a_wrong_configuration_of_a_write_is_a_config_error(connector):

@@ -43,6 +43,7 @@ def test_a_closed_standard_input_is_not_an_empty_source(lake):
     _, stderr = process.communicate(timeout=60)
     assert (process.returncode, stderr) == (
         2,
-        b"Error: Standard input is closed; the messages of a source are expected there.\n",
+        b"Error: Standard input is closed; the messages of a source are expected there. "
+        b"Help: docs/troubleshooting.md#settingserror\n",
     )
     assert lake.ids("users") == [1]

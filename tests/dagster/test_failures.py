@@ -89,6 +89,7 @@ def test_an_error_of_the_library_is_one_sentence_with_its_location(lake):
     result = lake.materialize(people, partition_key="2026-01-02", raise_on_error=False)
     shown = result.failure_data_for_node("people")
     assert shown.user_failure_data.description.startswith("people: Record 2 is ")
+    assert shown.user_failure_data.description.endswith(" Help: docs/troubleshooting.md#recorderror")
     metadata = {name: value.value for name, value in shown.user_failure_data.metadata.items()}
     assert "on_bad_record" in metadata.pop("next_step")
     assert metadata == {"error": "RecordError", "stream": "people", "partition": "2026-01-02"}

@@ -179,6 +179,11 @@ class TestFailures:
         result = lake.materialize(built_together(scripted), raise_on_error=False)
         shown = result.failure_data_for_node("crm_sync").user_failure_data
         assert shown.description.startswith("2 of 3 streams failed; 1 landed. ")
+        assert shown.description.count("Help: ") == 1
+        assert set(shown.description.partition("Help: ")[2].split(", ")) == {
+            "docs/troubleshooting.md#recorderror",
+            "docs/troubleshooting.md#sourceerror",
+        }
         assert set(shown.metadata["failed_streams"].value) == {"crm.users", "crm.orders"}
 
     def test_wrong_settings_are_not_retried(self, lake, scripted):
