@@ -205,8 +205,9 @@ class ScopeOutput:
                     for item in limit.limited(items, scope.stream):
                         landing.append(item)
             receipt = landing.commit()
-        source = records.source if isinstance(records, DeferredRead) else None
-        return receipt, ReadReport(source, {self.stream.id: before}).metadata(self.stream.id, receipt.state)
+        source, changes = (records.source, records.config_changes) if isinstance(records, DeferredRead) else (None, ())
+        report = ReadReport(source, {self.stream.id: before}, changes)
+        return receipt, report.metadata(self.stream.id, receipt.state)
 
 
 # ---------------------------------------------------------------------- which records land in which scope

@@ -29,7 +29,7 @@ from s3dest_dagster.ingest.receipt import Receipt
 from s3dest_dagster.ingest.streams import StreamLandings, landing_streams
 from s3dest_dagster.ingest.target import Target
 from s3dest_dagster.printable import printable, printable_lines
-from s3dest_dagster.sources import MultiStreamSource, ObservedSource
+from s3dest_dagster.sources import ConfigChange, MultiStreamSource, ObservedSource, OnConfigChange
 from s3dest_dagster.stream import Scope, Stream, StreamId
 
 
@@ -69,8 +69,9 @@ class PartitionRun:
         limit = ReadLimit(self.config.record_limit, self.config.time_limit_s, time.monotonic)
         with self._landings(scopes, previews, failed) as landings:
             states = {each.stream.id: each.last_state.text if each.last_state else None for each in landings.unread}
-            self._read(landings, limit)
-            observed = ReadReport(self._observed, states)
+            changes: list[ConfigChange] = []
+            self._read(landings, limit, changes.append)
+            observed = ReadReport(self._observed, states, changes)
             for receipt in landings.publish():
                 stream, seconds = sources[receipt.scope.stream], time.monotonic() - started
                 settings = {
@@ -133,7 +134,7 @@ class PartitionRun:
             key, self.partition, declared, receipt, seconds=seconds, preview=preview, settings=settings
         )
 
-    def _read(self, landings: StreamLandings, limit: ReadLimit) -> None:
+    def _read(self, landings: StreamLandings, limit: ReadLimit, on_config_change: OnConfigChange) -> None:
         """Passes the source's items to the landings until the source ends or no stream needs more."""
         unread = landings.unread
         if not unread:
@@ -153,6 +154,7 @@ class PartitionRun:
                 state=start.states,
                 config_values=self.step.values(self.partition),
                 log=run_log(self.context),
+                on_config_change=on_config_change,
             )
             with reading as items:
                 for item in items:

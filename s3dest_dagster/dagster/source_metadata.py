@@ -1,4 +1,4 @@
-"""What a materialization shows of the source: its name and version, and the state that the sync reached.
+"""What a materialization shows of the source: its name and version, its state, and changes of its config.
 
 No secret is shown: neither one of the source's settings, nor anything that is named like one. Must not know: how the
 source is read.
@@ -7,7 +7,7 @@ source is read.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -17,7 +17,7 @@ import msgspec
 from s3dest_dagster.dagster.metadata import digest
 from s3dest_dagster.dagster.preview import without_secrets
 from s3dest_dagster.printable import MASK, Masking, amount, printable, size
-from s3dest_dagster.sources import ObservedSource
+from s3dest_dagster.sources import ConfigChange, ObservedSource
 from s3dest_dagster.sources.airbyte.protocol import StateMessage, parse_state
 from s3dest_dagster.stream import StreamId
 
@@ -35,11 +35,18 @@ class ReadReport:
     Args:
         source: The source, with its variables looked up. None: only states are shown.
         states_before: The text of the state from which each stream began.
+        config_changes: What the source has changed in its config, in this order.
     """
 
-    def __init__(self, source: ObservedSource | None, states_before: Mapping[StreamId, str | None]) -> None:
+    def __init__(
+        self,
+        source: ObservedSource | None,
+        states_before: Mapping[StreamId, str | None],
+        config_changes: Sequence[ConfigChange] = (),
+    ) -> None:
         self._source = source
         self._before = states_before
+        self._config_changes = config_changes
 
     def metadata(self, stream: StreamId, state: str | None) -> dict[str, Any]:
         """The source, its version, the state that the stream has reached, and how that differs from the one before."""
@@ -48,6 +55,7 @@ class ReadReport:
             metadata["connector"] = printable(self._source.name)
             if self._version is not None:
                 metadata["connector_version"] = printable(self._version)
+        metadata |= _config_metadata(self._config_changes)
         return {**metadata, **self._state(stream, state)} if state is not None else metadata
 
     @cached_property
@@ -62,6 +70,16 @@ class ReadReport:
         shown = _shown(state, stream, hide)
         changes = {} if before is None or before == state else _changes(_shown(before, stream, hide), shown)
         return {"state": _bounded(shown), **({"state_changes": changes} if changes else {})}
+
+
+def _config_metadata(changes: Sequence[ConfigChange]) -> dict[str, Any]:
+    """The names of the settings that the source has changed, and whether the next read begins with the new config."""
+    if not changes:
+        return {}
+    names = list(dict.fromkeys(name for change in changes for name in change.names))
+    more = len(names[_MAX_CHANGES:]) + max(change.more for change in changes)
+    shown = [*names[:_MAX_CHANGES], *([f"… {amount(more, 'more setting')}"] if more else [])]
+    return {"config_changes": dg.MetadataValue.json(shown), "config_kept": changes[-1].is_kept}
 
 
 def versioned(spec: dg.AssetSpec, source: object) -> dg.AssetSpec:

@@ -82,6 +82,25 @@ class ObservedSource(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class ConfigChange:
+    """A change that a source has made to its own config. It never holds a value."""
+
+    names: Sequence[str]
+    """The changed settings, nested ones as dotted paths, without secrets; at most 50."""
+    more: int
+    """How many further settings have changed."""
+    is_kept: bool
+    """Whether the next read begins with the changed config."""
+
+    def __str__(self) -> str:
+        further = f" and {self.more:,} more" if self.more else ""
+        return f"{', '.join(self.names)}{further}"
+
+
+OnConfigChange = Callable[[ConfigChange], None]
+
+
+@dataclass(frozen=True, slots=True)
 class DeferredRead:
     """A read that starts once the landing is open, because it continues from the last state that the landing
     reached."""
@@ -96,6 +115,8 @@ class DeferredRead:
     """The date from which the read begins, if the run sets one and the source can read from it."""
     source: ObservedSource | None = None
     """The source that is read, to be shown with what it gives. None if there is nothing to show."""
+    config_changes: Sequence[ConfigChange] = ()
+    """The changes that the source has made to its config until now."""
 
 
 OverSlices = Callable[[Callable[[Slice], Any]], Callable[..., Any]]
@@ -130,6 +151,7 @@ class MultiStreamSource(Protocol):
         state: Sequence[bytes] | None = None,
         config_values: Values | None = None,
         log: Log = ...,
+        on_config_change: OnConfigChange | None = None,
     ) -> AbstractContextManager[Iterable[SourceItem]]:
         """Reads the streams from the given states, or from the beginning."""
 

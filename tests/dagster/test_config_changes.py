@@ -36,6 +36,48 @@ def tokens(scripted: ScriptedSource) -> list[str]:
     return [call["files"]["config"]["api"]["token"] for call in scripted.calls("read")]
 
 
+@pytest.mark.parametrize("as_one_run", [False, True])
+@pytest.mark.parametrize("is_kept", [False, True])
+def test_the_materialization_names_what_has_changed_and_whether_it_is_kept(
+    lake, scripted, tmp_path, metadata_of, as_one_run, is_kept
+):
+    file = tmp_path / "shop.json"
+    file.write_text(json.dumps({**OLD, "since": "2026-01-01"}))
+    config = ConfigFile(file) if is_kept else json.loads(file.read_text())
+    (made,) = build_stream_assets(
+        scripted.source(config), catalog=scripted.catalog, partitions_def=None, as_one_run=as_one_run
+    )
+    scripted.on("read", 1).control({**NEW, "since": "2026-01-05"}).records("users", {"id": 1})
+    scripted.on("read").control({**NEW, "since": "2026-01-05"}).records("users", {"id": 1}).source()
+    for again in (False, True):
+        shown = metadata_of(lake.materialize(made), made.op.name)
+        if again and is_kept:
+            assert "config_changes" not in shown
+            assert "config_kept" not in shown
+        else:
+            assert shown["config_changes"] == ["api.token", "since"]
+            assert shown["config_kept"] is is_kept
+        assert "hush" not in str(shown)
+
+
+def test_only_the_first_of_many_changed_settings_are_named(lake, scripted, metadata_of):
+    made = users(scripted, OLD)
+    new = {f"setting_{number:02}_{'x' * 200}": number for number in range(70)}
+    scripted.on("read", 1).control({**OLD, **new}).records("users", {"id": 1}).source()
+    with dg.DagsterInstance.ephemeral() as instance:
+        result = lake.materialize(made, instance=instance)
+        (warning,) = [
+            each.user_message
+            for each in instance.all_logs(result.run_id)
+            if "changed its configuration" in each.user_message
+        ]
+    shown = metadata_of(result, made.op.name)["config_changes"]
+    assert shown[-1] == "… 20 more settings"
+    assert [len(name) for name in shown[:-1]] == [120] * 50
+    assert " and 20 more), and nothing keeps that" in warning
+    assert len(warning) < 8000
+
+
 def test_a_config_file_stores_the_token_for_the_next_run(lake, scripted, tmp_path):
     file = tmp_path / "shop.json"
     file.write_text(json.dumps(OLD))

@@ -18,9 +18,10 @@ from tempfile import mkstemp
 from typing import Any
 
 from s3dest_dagster.errors import SettingsError, SourceError
-from s3dest_dagster.printable import Masking
+from s3dest_dagster.printable import Masking, printable
 from s3dest_dagster.settings.connector_config import read_json_object
 from s3dest_dagster.settings.fields import refuse_variables
+from s3dest_dagster.sources import ConfigChange, OnConfigChange
 from s3dest_dagster.sources.templating import Values, render_config
 
 
@@ -67,6 +68,10 @@ OnConfig = Callable[[dict[str, Any]], None]
 
 _ADVICE = "Give the source a ConfigFile as its config, or on_config, so that changes are kept."
 
+_MAX_NAMES = 50
+"""How many of the changed settings are named."""
+_MAX_NAME = 120
+
 
 class CurrentConfig:
     """The connector's current config, and the secrets of every version of it since the call began.
@@ -78,6 +83,7 @@ class CurrentConfig:
         keep: Receives the changed config, with the template's placeholders where the connector changed nothing. None: a
             warning says how to keep changes.
         advice: The last sentence of that warning.
+        on_change: Receives what has changed, once it is kept or the warning is logged.
         start_date: Replaces the config's `start_date` for this call, and is never kept.
 
     Raises:
@@ -92,11 +98,13 @@ class CurrentConfig:
         secrets: Iterable[str] = (),
         keep: OnConfig | None = None,
         advice: str = _ADVICE,
+        on_change: OnConfigChange | None = None,
         start_date: str | None = None,
     ) -> None:
         self._template = template
         self._keep = keep
         self._advice = advice
+        self._on_change = on_change
         self.rendered: dict[str, Any] = render_config(template, values)
         """The config that the connector receives, or the newest one that it has sent."""
         if start_date is not None:
@@ -117,28 +125,36 @@ class CurrentConfig:
         """
         self._secrets.update(find_secrets(new))
         self.mask = Masking(self._secrets)
-        names = ", ".join(changed_names(self.rendered, new))
+        names = list(changed_names(self.rendered, new))
         if not names:
             return
+        shown = [printable(self.mask(name))[:_MAX_NAME] for name in names[:_MAX_NAMES]]
+        change = ConfigChange(shown, len(names) - len(shown), is_kept=self._keep is not None)
         config = restore_placeholders(self._template, self.rendered, new)
         self.rendered = dict(new)
         if self._keep is None:
             log(
                 "WARN",
-                f"The source has changed its configuration ({names}), and nothing keeps that: the next sync starts "
+                f"The source has changed its configuration ({change}), and nothing keeps that: the next sync starts "
                 f"with the configuration as it is set, which may not be valid any more. {self._advice}",
             )
-            return
+        else:
+            self._keep_change(config, change)
+            log("INFO", f"The source has changed its configuration ({change}); the change is kept.")
+        if self._on_change is not None:
+            self._on_change(change)
+
+    def _keep_change(self, config: dict[str, Any], change: ConfigChange) -> None:
+        assert self._keep is not None, "there is something that keeps the config"
         try:
             self._keep(config)
         except Exception as error:
             raise SourceError(
-                f"The source has changed its configuration ({names}), and keeping the change failed: "
+                f"The source has changed its configuration ({change}), and keeping the change failed: "
                 f"{self.mask(f'{type(error).__name__}: {error}')}. Fix that before the source runs again; its "
                 "credentials may have to be entered again, since the old ones may not be valid any more.",
                 setting="on_config",
             ) from None
-        log("INFO", f"The source has changed its configuration ({names}); the change is kept.")
 
 
 def _set_start_date(config: dict[str, Any], date: str) -> None:

@@ -21,7 +21,16 @@ import msgspec
 from s3dest_dagster.batch import SourceItem
 from s3dest_dagster.errors import S3DestError, SettingsError, SourceError
 from s3dest_dagster.settings.fields import refuse_variables
-from s3dest_dagster.sources import DeferredRead, Log, LookUp, OverSlices, RequestedStream, Slice
+from s3dest_dagster.sources import (
+    ConfigChange,
+    DeferredRead,
+    Log,
+    LookUp,
+    OnConfigChange,
+    OverSlices,
+    RequestedStream,
+    Slice,
+)
 from s3dest_dagster.sources.airbyte.catalog import Catalog
 from s3dest_dagster.sources.airbyte.config import ConfigFile, CurrentConfig, OnConfig, find_secrets
 from s3dest_dagster.sources.airbyte.launch import AnyCommand, Executable, launcher_of
@@ -139,6 +148,7 @@ class AirbyteSource:
         state: Sequence[bytes] | None = None,
         config_values: Values | None = None,
         log: Log = log_to_logging,
+        on_config_change: OnConfigChange | None = None,
     ) -> Iterator[Iterator[SourceItem]]:
         """Runs the connector and returns an iterator over the records, states and statuses of the streams.
 
@@ -151,6 +161,7 @@ class AirbyteSource:
             state: The `State.state` texts of an earlier read; None: from the beginning.
             config_values: The values of the config's placeholders.
             log: Receives what the connector logs.
+            on_config_change: Receives each change that the connector makes to its config.
 
         Raises:
             SettingsError: for a stream that the catalog lacks.
@@ -158,7 +169,7 @@ class AirbyteSource:
         """
         if not streams:
             raise SettingsError("No stream to read: select at least one.", setting="streams")
-        config = self._current_config(config_values)
+        config = self._current_config(config_values, on_config_change)
         catalog = self.catalog or self._discover(config, log)
         files = {
             "config": _to_json(config.rendered, "config"),
@@ -201,10 +212,16 @@ class AirbyteSource:
                     stall_timeout_s=self.stall_timeout_s,
                 )
 
-    def _current_config(self, values: Values | None) -> CurrentConfig:
+    def _current_config(self, values: Values | None, on_change: OnConfigChange | None = None) -> CurrentConfig:
         """The config for one run of the connector."""
-        template, secrets = self._template(), self._secrets()
-        return CurrentConfig(template, values, secrets=secrets, keep=self.on_config, start_date=self.start_date)
+        return CurrentConfig(
+            self._template(),
+            values,
+            secrets=self._secrets(),
+            keep=self.on_config,
+            on_change=on_change,
+            start_date=self.start_date,
+        )
 
     def _template(self) -> Mapping[str, Any]:
         """The config as it is set, with its placeholders."""
@@ -304,9 +321,16 @@ class AirbyteSource:
         if part.start_date is not None:
             source = source.starting_at(part.start_date)
 
+        changes: list[ConfigChange] = []
+
         def open_from(state: bytes | None) -> AbstractContextManager[Iterator[SourceItem]]:
-            states = None if state is None else [state]
-            return source.read([stream], state=states, config_values=part.values, log=part.log)
+            return source.read(
+                [stream],
+                state=None if state is None else [state],
+                config_values=part.values,
+                log=part.log,
+                on_config_change=changes.append,
+            )
 
         return DeferredRead(
             open_from,
@@ -314,6 +338,7 @@ class AirbyteSource:
             allow_empty=self.allow_empty,
             start_date=part.start_date,
             source=source,
+            config_changes=changes,
         )
 
     def _known_catalog(self) -> Catalog:
