@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from s3dest_dagster.inspection.stream_reader import StreamReader as StreamReader
     from s3dest_dagster.inspection.stream_reader import read as read
     from s3dest_dagster.inspection.verify import verify as verify
+    from s3dest_dagster.local.s3_server import local_s3 as local_s3
     from s3dest_dagster.settings.connection import S3Connection as S3Connection
     from s3dest_dagster.settings.destination import S3Destination as S3Destination
     from s3dest_dagster.settings.formats import *  # noqa: F403
@@ -82,6 +83,7 @@ _MODULES = {
     "check": "inspection.check",
     "connector_assets": "dagster.connector_assets",
     "land": "ingest.landing",
+    "local_s3": "local.s3_server",
     "open_bucket": "storage",
     "open_target": "ingest.target",
     "plan": "inspection.plan",

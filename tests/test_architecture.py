@@ -39,6 +39,7 @@ FLOORS = {
     "inspection": 10,
     "shards": 10,
     "engines": 11,
+    "local": 11,
     "dagster": 12,
     "cli": 13,
     "airbyte": 14,

@@ -37,3 +37,8 @@ def test_the_wheel_contains_only_the_library_its_licence_and_its_type_marker(whe
     assert {name.split("/")[0].partition("-")[0] for name in wheel} == {"s3dest_dagster"}
     assert any(name.endswith("/LICENSE") for name in wheel)
     assert "s3dest_dagster/py.typed" in wheel
+
+
+def test_the_wheel_contains_the_files_of_a_new_project(wheel):
+    templates = {path.relative_to(ROOT).as_posix() for path in (ROOT / "s3dest_dagster/local/templates").iterdir()}
+    assert templates <= set(wheel)

@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from s3dest_dagster.cli.local_commands import LOCAL_COMMANDS
 from s3dest_dagster.cli.options import (
     catalog_option,
     config_option,
@@ -413,5 +414,5 @@ def reset(
     return states.reset(session, SelectionOptions(**options), names, everything, now)
 
 
-for _command in SHARD_COMMANDS:
+for _command in (*SHARD_COMMANDS, *LOCAL_COMMANDS):
     s3dest.add_command(_command)

@@ -82,3 +82,13 @@ def interruptible(grace_s: float = _GRACE_S) -> Iterator[Interruption]:
     finally:
         for number, action in previous.items():
             signal.signal(number, action)
+
+
+@contextmanager
+def ended_by_ctrl_c() -> Iterator[None]:
+    """Takes Ctrl-C for the regular end of the block. Other signals go on."""
+    try:
+        yield
+    except Interrupted as error:
+        if error.exit_code != 128 + signal.SIGINT:
+            raise
