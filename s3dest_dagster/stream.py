@@ -57,6 +57,8 @@ class Generation:
         minimum: The lowest generation that stays. 0: everything stays.
         sync_id: The id that the platform gives to the sync. It is recorded, and means nothing here: several attempts
             may have the same.
+        is_ambiguous: Whether a program that knows no generations may have written these ids. They then count only if
+            the bucket shows that the stream has generations.
 
     Raises:
         SettingsError: The minimum is above the generation, or a number is negative.
@@ -68,6 +70,7 @@ class Generation:
     id: int
     minimum: int = 0
     sync_id: int | None = None
+    is_ambiguous: bool = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.minimum <= self.id:

@@ -159,6 +159,10 @@ class CommitLog:
             raise misplaced(self.bucket, key, f"segment {found[0].name}")
         return found[0]
 
+    def newest_segment(self, head: Head) -> Segment | None:
+        """The newest segment that the head names. None if it names none."""
+        return self.read_segment(head.newest) if head.newest is not None else None
+
     def live_segments(self, head: Head) -> list[Segment]:
         """The published segments that list all objects of the scope, compacted ones included, oldest first."""
         return live(self.named_segments(head), self.lists.objects)

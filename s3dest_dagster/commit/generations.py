@@ -4,6 +4,9 @@ The rule: a sync names its own generation and the minimum. When it is published,
 below the minimum leaves. So a minimum of 0 appends, a sync of a live generation adds to it, and a repeated sync of a
 generation keeps what its first attempt has published. A sync without a generation counts as one of generation 0, and
 treats what is there as its sync mode says.
+
+Programs that know no generations write the same ids as a platform's first sync. What the bucket holds tells the two
+apart (`with_certain_generation`).
 Must not know: S3, how objects are deleted.
 """
 
@@ -14,12 +17,38 @@ from dataclasses import replace
 
 from s3dest_dagster.commit.landed_objects import SegmentObject
 from s3dest_dagster.commit.segment import Counts, Segment
-from s3dest_dagster.stream import Scope, Stream
+from s3dest_dagster.stream import Generation, Scope, Stream
 
 GENERATION_METADATA = "ab-generation-id"
 """The name, in an object's metadata, of its generation. The connector uses it, too."""
 ObjectsOf = Callable[[Segment], Iterator[SegmentObject]]
 """Yields the objects of a segment, those of its lists included."""
+
+
+def with_certain_generation(stream: Stream, newest: Callable[[], Segment | None]) -> Stream:
+    """The stream with its generation, or without it if nothing shows that its ids are more than a program's constant.
+
+    Ambiguous ids count if the newest sync has a generation, and neither its generation nor the platform's id of it is
+    above theirs: only a platform numbers syncs, and it never goes back.
+
+    Args:
+        stream: The stream of a catalog.
+        newest: Reads the newest live segment of its scope. None if there is none.
+    """
+    generation = stream.generation
+    if generation is None or not generation.is_ambiguous:
+        return stream
+    segment = newest()
+    is_certain = segment is not None and _may_precede(segment, generation)
+    return replace(stream, generation=replace(generation, is_ambiguous=False) if is_certain else None)
+
+
+def _may_precede(segment: Segment, generation: Generation) -> bool:
+    """Whether the platform that landed the segment may give this generation to a later sync."""
+    landed = segment.sync.generation_id
+    if landed is None or landed > generation.id:
+        return False
+    return (segment.sync.source_sync_id or 0) <= (generation.sync_id or 0)
 
 
 def minimum_of(stream: Stream, scope: Scope) -> int | None:

@@ -313,12 +313,7 @@ def _left_generations(
 ) -> Replacement | None:
     """The objects of the generations that leave. None if none leave and others stay."""
     minimum = minimum_of(staged.stream, commit_log.scope) or 0
-    segments = commit_log.live_segments(head)
-    kept = staying(segments, minimum, commit_log.lists.objects)
-    own = commit_log.lists.live_keys(segments)
-    commit_log.check_own(own)
-    connectors = connector_keys(commit_log.bucket, template, commit_log.scope, own | commit_log.retired_keys(head))
-    left = own - commit_log.lists.live_keys(kept) | _below(commit_log, connectors, minimum)
+    kept, left = _kept_and_left(minimum, template, commit_log, head)
     left -= {item.key for item in staged.objects}
     if left and not staged.has_objects:
         if destination.on_empty_refresh == "fail":
@@ -338,6 +333,23 @@ def _left_generations(
         retired_with=head.retired[-1].segment if chained else None,
         is_partial=bool(kept),
     )
+
+
+def keys_below_generation(minimum: int, template: KeyTemplate, commit_log: CommitLog, head: Head) -> set[str]:
+    """The keys of the objects that leave with a sync of this minimum: the scope's, and the connector's."""
+    return _kept_and_left(minimum, template, commit_log, head)[1]
+
+
+def _kept_and_left(
+    minimum: int, template: KeyTemplate, commit_log: CommitLog, head: Head
+) -> tuple[list[Segment], set[str]]:
+    """The segments whose generations stay, and the keys of the objects whose generations leave."""
+    segments = commit_log.live_segments(head)
+    kept = staying(segments, minimum, commit_log.lists.objects)
+    own = commit_log.lists.live_keys(segments)
+    commit_log.check_own(own)
+    connectors = connector_keys(commit_log.bucket, template, commit_log.scope, own | commit_log.retired_keys(head))
+    return kept, own - commit_log.lists.live_keys(kept) | _below(commit_log, connectors, minimum)
 
 
 def _below(commit_log: CommitLog, keys: Collection[str], minimum: int) -> set[str]:

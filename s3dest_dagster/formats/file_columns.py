@@ -24,7 +24,7 @@ from s3dest_dagster.columns.kinds.record import Field, Record
 from s3dest_dagster.columns.names import OVERFLOW_NAMES
 from s3dest_dagster.columns.retyping import children
 from s3dest_dagster.columns.schemas import DATA, ENVELOPES
-from s3dest_dagster.errors import RecordError
+from s3dest_dagster.errors import RecordError, S3DestError, SchemaError
 from s3dest_dagster.formats.csv_cells import Dialect
 from s3dest_dagster.formats.csv_reading import rows_of
 from s3dest_dagster.settings.formats import (
@@ -61,16 +61,20 @@ def columns_of_file(settings: FormatSettings, file: IO[bytes], declared: Record)
         declared: The columns that the stream's catalog declares.
 
     Raises:
-        RecordError: The file is not in this format, or has none of the connector's envelopes.
+        RecordError: The file is not in this format, has none of the connector's envelopes, or has columns of types that
+            the connector does not write.
+        S3DestError: Reading the file failed.
     """
     try:
         if isinstance(settings, TextFormat):
             return _of_text(settings, file, declared)
         return _of_avro(file, declared) if isinstance(settings, AvroFormat) else _of_parquet(settings, file, declared)
-    except RecordError:
+    except SchemaError as error:
+        raise RecordError(f"its columns cannot be taken over: {error.message}") from error
+    except S3DestError:
         raise
-    # Every reader raises its own errors.
-    except (ValueError, KeyError, EOFError, OSError, pa.ArrowException, msgspec.MsgspecError) as error:
+    # Every reader raises its own errors, and files of others can have anything.
+    except Exception as error:
         raise RecordError(f"it cannot be read as {settings.format_type}: {error}") from error
 
 
@@ -189,6 +193,8 @@ _AVRO_TYPES: Mapping[str, JsonSchema] = {
     "long": {"type": "integer"},
     "float": {"type": "number", "airbyte_type": "float"},
     "double": {"type": "number"},
+    "string": {"type": "string"},
+    "uuid": {"type": "string"},
     "bytes": {"$ref": "WellKnownTypes.json#/definitions/BinaryData"},
     "date": {"type": "string", "format": "date"},
     "time-millis": {"type": "string", "format": "time"},
@@ -212,7 +218,9 @@ def _avro_json_schema(type_: Any) -> JsonSchema:
     if isinstance(branch, dict) and branch["type"] == "array":
         return {"type": "array", "items": _avro_json_schema(branch["items"])}
     outline = _outline(branch)
-    return _AVRO_TYPES.get(outline, {"type": "string"}) if isinstance(outline, str) else {"type": "string"}
+    if not isinstance(outline, str) or outline not in _AVRO_TYPES:
+        raise RecordError(f"its Avro schema has the type {outline!r}, which the connector does not write")
+    return _AVRO_TYPES[outline]
 
 
 def _is_temporal(branch: Any) -> bool:

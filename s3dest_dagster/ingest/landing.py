@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from datetime import datetime
+from functools import partial
 from threading import Lock
 from types import TracebackType
 
@@ -34,7 +35,7 @@ from s3dest_dagster.batch import (
     StreamStatus,
 )
 from s3dest_dagster.commit.documents import new_attempt
-from s3dest_dagster.commit.generations import may_remove
+from s3dest_dagster.commit.generations import may_remove, with_certain_generation
 from s3dest_dagster.commit.head import ReachedState
 from s3dest_dagster.commit.registry import RegistryEntry, owner_of
 from s3dest_dagster.commit.retention import with_retention
@@ -103,7 +104,6 @@ class Landing:
         """Whether the source has mentioned the stream, even if only to say that it has no records."""
         self._target = target
         self._on_checkpoint = on_checkpoint
-        self._fields = fields = FieldFilter(stream, target.destination.hash_key)
         destination = with_retention(target.destination, stream.settings)
         self._commit = SyncCommit(
             target.bucket,
@@ -118,6 +118,8 @@ class Landing:
             lineages=target.lineages,
             objects_of_a_list=target.objects_of_a_list,
         )
+        stream = with_certain_generation(stream, partial(self._commit.commit_log.newest_segment, self._commit.head))
+        self._fields = fields = FieldFilter(stream, target.destination.hash_key)
         if self._fields.hash_key_id is not None:
             self._commit.use_hash_key(self._fields.hash_key_id)
         self._publisher = Publisher(target.bucket, destination, self._commit, self.scope, target.entropy)

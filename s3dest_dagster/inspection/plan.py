@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from s3dest_dagster.columns.diagnostics import Diagnostic
@@ -19,12 +20,13 @@ from s3dest_dagster.columns.schemas import columns
 from s3dest_dagster.commit.commit_log import CommitLog
 from s3dest_dagster.commit.documents import StreamLocation, sync_of
 from s3dest_dagster.commit.former_locations import FormerLocations
+from s3dest_dagster.commit.generations import minimum_of, with_certain_generation
 from s3dest_dagster.commit.head import Head
 from s3dest_dagster.commit.key_owners import connector_keys, refuse_held_keys
 from s3dest_dagster.commit.registry import RegistryEntry, check_names, owner_of
 from s3dest_dagster.commit.retention import expired_partitions, with_retention
 from s3dest_dagster.commit.scopes import scopes_beside
-from s3dest_dagster.commit.segment_builder import replaces_all
+from s3dest_dagster.commit.segment_builder import keys_below_generation, replaces_all
 from s3dest_dagster.formats import Format, format_of
 from s3dest_dagster.ingest.encoding import Encoding
 from s3dest_dagster.ingest.field_filter import FieldFilter
@@ -82,7 +84,7 @@ class StreamPlan:
     column_changes: tuple[ColumnChange, ...]
     """The differences between the declared schema and the columns that the stream has had so far."""
     deletes: tuple[str, ...]
-    """The keys that the sync would delete."""
+    """The keys that the sync would delete, because it replaces them or their generations leave."""
     pending: str | None
     """The interrupted sync that would be finished first. None if there is none."""
     left_beside: tuple[Scope, ...]
@@ -174,10 +176,10 @@ def _stream_plan(
     sync: Sync,
     former: FormerLocations,
 ) -> StreamPlan:
-    stream = selected_stream(source_stream)
-    template = target.destination.template_of(stream)
+    template = target.destination.template_of(source_stream)
     commit_log = CommitLog.of(target.bucket, template, scope)
     head = commit_log.read_head().head
+    stream = with_certain_generation(selected_stream(source_stream), partial(commit_log.newest_segment, head))
     replaces = replaces_all(target.destination, stream, scope, commit_log, head)
     format_ = format_of(target.destination.format)
     first_key = _first_key(target, template, commit_log, head, stream, sync, replaces=replaces)
@@ -198,7 +200,7 @@ def _stream_plan(
         diagnostics=tuple(format_.diagnostics(record, stream.json_schema or {})) if record else (),
         discards=entry.is_new and encoding.rules.contract.new_stream is Verdict.DISCARD,
         column_changes=evolution.changes,
-        deletes=_deletes(target.bucket, template, commit_log, head) if replaces else (),
+        deletes=_deletes(target.bucket, template, commit_log, head, stream, replaces=replaces),
         pending=sync_of(head.pending_segment) if head.pending_segment is not None else None,
         left_beside=tuple(scopes_beside(commit_log.bucket, stream_root(template.literal_root, scope.stream), scope)),
         left_elsewhere=_left_elsewhere(scope.stream, entry, former),
@@ -265,7 +267,13 @@ def _advice(commit_log: CommitLog, head: Head) -> str:
     return summary.advice() if summary is not None else ""
 
 
-def _deletes(bucket: Bucket, template: KeyTemplate, commit_log: CommitLog, head: Head) -> tuple[str, ...]:
+def _deletes(
+    bucket: Bucket, template: KeyTemplate, commit_log: CommitLog, head: Head, stream: Stream, *, replaces: bool
+) -> tuple[str, ...]:
+    if minimum := minimum_of(stream, commit_log.scope):
+        return tuple(sorted(keys_below_generation(minimum, template, commit_log, head)))
+    if not replaces:
+        return ()
     scope, own = commit_log.scope, commit_log.lists.live_keys(commit_log.visible_segments(head))
     if scope.partition is None:
         own |= connector_keys(bucket, template, scope, own)

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
-from connector_files import EXTENSIONS, FORMATS, GENERATION_ID, SCHEMA, Era, connector_file, user
+from connector_files import EXTENSIONS, GENERATION_ID, SCHEMA, connector_file, user
 from failing_clients import FailingClient, OvertakenClient
-from land_and_read import START, batch_of, data_keys, destination, sync, target
+from land_and_read import START, batch_of, sync, target
 from servers import S3Server
 
 from s3dest_dagster.adoption import (
-    Adoption,
-    FoundObjects,
     SearchRequest,
-    adopt,
-    expected_columns,
     forget_adopted,
     search,
 )
@@ -29,105 +25,13 @@ from s3dest_dagster.commit.retirement import content_of, restore, retire
 from s3dest_dagster.commit.stream_transfer import NewName, move_stream
 from s3dest_dagster.errors import CommitError, OwnershipError, S3DestError, SettingsError, SupersededError
 from s3dest_dagster.ingest.landing import land
-from s3dest_dagster.ingest.receipt import Receipt
 from s3dest_dagster.inspection.plan import plan
-from s3dest_dagster.inspection.read import live_objects, read_scope
+from s3dest_dagster.inspection.read import live_objects
 from s3dest_dagster.inspection.verify import stray_keys, verify
-from s3dest_dagster.settings.connector_config import parse_format
-from s3dest_dagster.settings.destination import S3Destination
 from s3dest_dagster.storage import Bucket
-from s3dest_dagster.stream import Generation, Scope, Stream, StreamId, SyncMode
+from s3dest_dagster.stream import Generation, Stream, StreamId, SyncMode
 
-USERS = StreamId("public", "users")
-SCOPE = Scope(USERS)
-STREAM = Stream(name="users", namespace="public", json_schema=SCHEMA, sync_mode=SyncMode.APPEND)
-FOREIGN = "data/public/users/price-list.pdf"
-OTHERS = "data/public/orders/2026_01_04_1767484800000_0{}"
-
-
-@dataclass
-class Lake:
-    """A bucket that connectors of both eras have filled."""
-
-    server: S3Server
-    settings: S3Destination
-    format: str
-
-    @property
-    def bucket(self) -> Bucket:
-        return self.server.open(self.settings)
-
-    def put(self, key: str, era: Era, records: Sequence[Mapping[str, Any]], **metadata: str) -> str:
-        """Puts an object of the connector."""
-        key = f"{key}{EXTENSIONS[self.format]}" if not key.endswith("-1") else key
-        body = connector_file(self.format, era, records)
-        self.server.client().put_object(Bucket=self.settings.s3_bucket_name, Key=key, Body=body, Metadata=metadata)
-        return key
-
-    def fill(self) -> list[str]:
-        """Puts objects of both eras, those of another stream, and a foreign one. Returns the keys of `users`."""
-        self.put(OTHERS.format(""), "0.6", [user(90)])
-        self.server.client().put_object(Bucket=self.settings.s3_bucket_name, Key=FOREIGN, Body=b"%PDF")
-        repeated = f"data/public/users/2026_01_06_1767657600000_0{EXTENSIONS[self.format]}-1"
-        return [
-            self.put("data/public/users/2026_01_04_1767484800000_0", "0.6", [user(1), user(2)]),
-            self.put("data/public/users/2026_01_06_1767657600000_0", "1", [user(3)], **_generation()),
-            self.put(repeated, "1", [user(4), user(5)], **_generation()),
-        ]
-
-    def search(self, *, deep: bool = False, streams: Sequence[StreamId] = (USERS,), **request: Any) -> FoundObjects:
-        """What is found for `users`."""
-        entries = check_entries(self.bucket, self.settings, list(streams))
-        declared = {
-            name: expected_columns(record_type(SCHEMA, name.name, name.namespace), entry.columns_beside(None))
-            for name, entry in zip(streams, entries, strict=True)
-        }
-        wanted = SearchRequest(declared=declared, deep=deep, **request)
-        return next(iter(search(self.bucket, self.settings, wanted)))
-
-    def adopt(self, bucket: Bucket | None = None, *, found: FoundObjects | None = None, **request: Any) -> Adoption:
-        """Adopts what is found for `users`."""
-        owner = request.pop("owner", None)
-        found = found or self.search(**request)
-        return adopt(bucket or self.bucket, self.settings, found, START, os.urandom, owner=owner, clock=lambda: START)
-
-    def land(self, mode: SyncMode, *numbers: int) -> Receipt:
-        """Lands users."""
-        stream = Stream(name="users", namespace="public", json_schema=SCHEMA, sync_mode=mode)
-        with target(self.server, self.settings) as opened:
-            return land([batch_of(map(user, numbers))], opened, stream, sync(f"sync-{numbers}"))
-
-    def rows(self) -> list[dict[str, Any]]:
-        """All records of `users`, as a reader gets them."""
-        table = read_scope(self.bucket, self.settings.template, SCOPE)
-        return [] if table is None else sorted(table.to_pylist(), key=lambda row: row["id"])
-
-    def ids(self) -> list[int]:
-        return [row["id"] for row in self.rows()]
-
-    def keys(self) -> list[str]:
-        return data_keys(self.server, self.settings.s3_bucket_name)
-
-
-def _generation() -> dict[str, str]:
-    return {"ab-generation-id": str(GENERATION_ID)}
-
-
-def _settings(server: S3Server, name: str, **changes: Any) -> S3Destination:
-    return destination(server.new_bucket(), format=parse_format(FORMATS[name], None)[0], **changes)
-
-
-@pytest.fixture(params=list(FORMATS))
-def lake(request: pytest.FixtureRequest, moto_s3: S3Server) -> Lake:
-    """A lake in each format."""
-    return Lake(moto_s3, _settings(moto_s3, request.param), request.param)
-
-
-@pytest.fixture
-def one_lake(moto_s3: S3Server) -> Lake:
-    """A lake in one format, for what does not depend on it."""
-    return Lake(moto_s3, _settings(moto_s3, "jsonl"), "jsonl")
-
+from .conftest import FOREIGN, OTHERS, SCOPE, STREAM, USERS, Lake, settings_of
 
 # ---------------------------------------------------------------------- every format
 
@@ -236,7 +140,7 @@ def test_a_search_changes_nothing_and_tells_recognised_from_foreign(one_lake: La
     ],
 )
 def test_every_spelling_of_the_connector_is_adopted_and_replaced(moto_s3: S3Server, settings, key: str) -> None:
-    lake = Lake(moto_s3, _settings(moto_s3, "jsonl", **settings), "jsonl")
+    lake = Lake(moto_s3, settings_of(moto_s3, "jsonl", **settings), "jsonl")
     body = connector_file("jsonl", "0.6", [user(1)])
     moto_s3.client().put_object(Bucket=lake.settings.s3_bucket_name, Key=key, Body=body)
     assert [each.listed.key for each in lake.adopt().objects] == [key]
@@ -247,7 +151,7 @@ def test_every_spelling_of_the_connector_is_adopted_and_replaced(moto_s3: S3Serv
 
 
 def test_a_name_whose_letters_the_connector_loses_is_adopted(moto_s3: S3Server) -> None:
-    lake = Lake(moto_s3, _settings(moto_s3, "jsonl"), "jsonl")
+    lake = Lake(moto_s3, settings_of(moto_s3, "jsonl"), "jsonl")
     lake.put("data/public/___/2026_01_04_1767484800000_0", "0.6", [user(1)])
     one, other = StreamId("public", "用户表"), StreamId("public", "支付表")
     assert len(lake.search(streams=[one]).recognised) == 1
@@ -296,7 +200,7 @@ def test_objects_of_a_lost_manifest_are_ambiguous(one_lake: Lake) -> None:
 
 
 def test_a_damaged_object_is_found_by_reading_all_of_it(moto_s3: S3Server) -> None:
-    lake = Lake(moto_s3, _settings(moto_s3, "csv"), "csv")
+    lake = Lake(moto_s3, settings_of(moto_s3, "csv"), "csv")
     key = "data/public/users/2026_01_04_1767484800000_0.csv.gz"
     body = connector_file("csv", "0.6", list(map(user, range(5_000))))
     moto_s3.client().put_object(Bucket=lake.settings.s3_bucket_name, Key=key, Body=body[:-20])
@@ -305,7 +209,7 @@ def test_a_damaged_object_is_found_by_reading_all_of_it(moto_s3: S3Server) -> No
 
 
 def test_partitions_are_refused(moto_s3: S3Server) -> None:
-    lake = Lake(moto_s3, _settings(moto_s3, "jsonl", s3_path_format="${STREAM_NAME}/${PARTITION}/"), "jsonl")
+    lake = Lake(moto_s3, settings_of(moto_s3, "jsonl", s3_path_format="${STREAM_NAME}/${PARTITION}/"), "jsonl")
     with pytest.raises(SettingsError, match="the connector's objects have no partitions"):
         lake.search()
 
@@ -314,7 +218,7 @@ def test_partitions_are_refused(moto_s3: S3Server) -> None:
 
 
 def test_columns_that_the_catalog_lacks_are_read_from_the_files(moto_s3: S3Server) -> None:
-    lake = Lake(moto_s3, _settings(moto_s3, "parquet"), "parquet")
+    lake = Lake(moto_s3, settings_of(moto_s3, "parquet"), "parquet")
     lake.fill()
     short = {"type": "object", "properties": {"id": {"type": "integer"}}}
     wanted = SearchRequest(declared={USERS: record_type(short, "users", "public")})
@@ -326,7 +230,7 @@ def test_columns_that_the_catalog_lacks_are_read_from_the_files(moto_s3: S3Serve
 
 
 def test_names_of_adopted_columns_are_never_given_to_other_types(moto_s3: S3Server) -> None:
-    lake = Lake(moto_s3, _settings(moto_s3, "parquet"), "parquet")
+    lake = Lake(moto_s3, settings_of(moto_s3, "parquet"), "parquet")
     lake.fill()
     lake.adopt()
     changed = {"type": "object", "properties": {"id": {"type": "integer"}, "tags": {"type": "integer"}}}
@@ -349,7 +253,7 @@ def test_objects_of_own_syncs_and_adopted_ones_are_together(one_lake: Lake) -> N
 
 
 def test_part_numbers_go_on_after_adopted_objects(moto_s3: S3Server) -> None:
-    settings = _settings(moto_s3, "jsonl", s3_path_format="${NAMESPACE}/${STREAM_NAME}/")
+    settings = settings_of(moto_s3, "jsonl", s3_path_format="${NAMESPACE}/${STREAM_NAME}/")
     lake = Lake(moto_s3, settings, "jsonl")
     lake.put("data/public/users/7", "0.6", [user(1)])
     lake.adopt()

@@ -105,6 +105,21 @@ def warm_destination() -> Iterator[WarmStart]:
     started.close()
 
 
+@pytest.fixture(scope="session")
+def warm_command() -> Iterator[WarmStart]:
+    started = WarmStart()
+    yield started
+    started.close()
+
+
+@pytest.fixture
+def s3dest(connector: Connector, warm_command: WarmStart) -> Lake:
+    """The command for people, on the destination's bucket."""
+    lake = Lake(connector.server, warm_command, connector.folder)
+    lake.bucket = connector.bucket
+    return lake
+
+
 @pytest.fixture
 def connector(moto_s3: S3Server, warm_destination: WarmStart, tmp_path: Path) -> Connector:
     return Connector(moto_s3, warm_destination, tmp_path)

@@ -106,12 +106,50 @@ def test_syncs_without_a_generation_count_as_generation_zero(connector):
 
 @pytest.mark.parametrize("number", [0, 1])
 def test_ids_that_are_all_the_same_number_are_no_generations(connector, number):
-    """PyAirbyte writes 1 for each."""
+    """PyAirbyte writes 1 for each, whatever it has landed before."""
+    connector.sync(users(0))
     for _ in range(2):
         connector.sync(users(1), generation(number, number, "overwrite", number))
     assert connector.ids() == [1]
     connector.sync(users(2), generation(number, number, "append", number))
     assert connector.ids() == [1, 2]
+
+
+def test_ids_of_one_are_a_generation_after_a_sync_of_generation_0(connector):
+    """A platform whose first sync was interrupted and then refreshed, or that writes one sync id for all."""
+    connector.sync(users(1), generation(0, 0, sync_id=1))
+    for _ in range(2):
+        assert connector.sync(users(2), generation(1, 1, sync_id=1)).code == 0
+    assert connector.ids() == [2, 2]
+    assert connector.sync(NOTHING_NEW, generation(1, 1, "overwrite", sync_id=1)).code == 0
+    assert connector.ids() == [2, 2]
+
+
+@pytest.mark.parametrize("earlier", [generation(2, 0, sync_id=1), generation(0, 0, sync_id=42)], ids=["id", "sync id"])
+def test_ids_of_one_are_no_generation_after_ids_that_a_platform_gives_later(connector, earlier):
+    """Another program lands the stream of a platform."""
+    connector.sync(users(1), earlier)
+    connector.sync(users(2), generation(1, 1, "append", sync_id=1))
+    assert connector.ids() == [1, 2]
+    connector.sync(users(3), generation(1, 1, "overwrite", sync_id=1))
+    assert connector.ids() == [3]
+
+
+def test_a_plan_lists_what_leaves_by_a_generation(connector, s3dest):
+    """The objects of the connector, too, by their metadata."""
+    put_of_connector(connector, "1", 14)
+    keys = [put_of_connector(connector, "0", None)]
+    for number in (12, 13, 14):
+        before = set(connector.data_keys())
+        connector.sync(users(number), generation(number, 0))
+        keys += set(connector.data_keys()) - before
+    for minimum, leave in ((14, keys[:3]), (15, connector.data_keys()), (0, [])):
+        catalog = connector.file("catalog.json", {"streams": [generation(15, minimum)]})
+        arguments = ("plan", "--config", connector.config(), "--catalog", catalog, "--json")
+        (planned,) = json.loads(s3dest.run(*arguments).stdout)["streams"]
+        assert sorted(planned["deletes"]) == sorted(leave)
+    assert connector.sync(users(15), generation(15, 14)).code == 0
+    assert set(keys[:3]).isdisjoint(connector.data_keys())
 
 
 def test_every_object_says_its_generation(connector):

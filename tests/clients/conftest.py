@@ -26,8 +26,14 @@ class Client:
         self._folder = folder
         self.bucket = server.new_bucket()
 
-    def talk(self, *calls: dict[str, Any], **settings: Any) -> dict[str, Any]:
-        """Lets PyAirbyte check the destination and write once for each call. See `conversation.py`."""
+    def talk(self, *calls: dict[str, Any], source: str | None = None, **settings: Any) -> dict[str, Any]:
+        """Lets PyAirbyte check the destination and write once for each call. See `conversation.py`.
+
+        Args:
+            calls: The arguments of PyAirbyte's `write`.
+            source: The executable of the source. Default: airbyte-source-faker.
+            settings: Settings of the destination under `s3dest`.
+        """
         config = {
             "access_key_id": self._server.access_key_id,
             "secret_access_key": self._server.secret_access_key,
@@ -42,7 +48,7 @@ class Client:
         request = {
             "destination": {"executable": executable, "config": config},
             "source": {
-                "executable": str(FAKER),
+                "executable": source or str(FAKER),
                 "config": {"count": 20, "seed": 1, "parallelism": 1, "always_updated": False},
             },
             "calls": calls,
@@ -57,6 +63,15 @@ class Client:
         assert done.returncode == 0, done.stderr[-4000:]
         answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
         return answer
+
+    def chatty_source(self, log_lines: int) -> str:
+        """The executable of a source with the streams `users` and `products`, which logs that many lines before each
+        state. Every stream has 20 records and, at its end, a state."""
+        path = self._folder / "chatty-source"
+        script = Path(__file__).with_name("chatty_source.py")
+        path.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{script}" {log_lines} "$@"\n')
+        path.chmod(0o755)
+        return str(path)
 
     def rows(self, stream: str) -> int:
         """The records in all objects of a stream, read without the library."""

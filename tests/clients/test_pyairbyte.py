@@ -36,3 +36,12 @@ def test_a_forced_append_adds(client):
     call = {"write_strategy": "append", "force_full_refresh": True, "cached": False}
     client.talk(call, call)
     assert (client.rows("users"), client.rows("products")) == (2 * USERS, 2 * PRODUCTS)
+
+
+@pytest.mark.parametrize("cached", [False, True], ids=["uncached", "cached"])
+def test_2000_log_lines_of_the_source_neither_block_nor_lose_anything(client, cached):
+    """With PyAirbyte's default strategy. It reads no answer before it has written everything."""
+    answer = client.talk({"cached": cached}, source=client.chatty_source(2000), dedup="append")
+    print(f"PyAirbyte {answer['version']}: {answer['written']} records confirmed after 2 x 2,000 log lines")
+    assert answer["written"] == [USERS + PRODUCTS]
+    assert (client.rows("users"), client.rows("products")) == (USERS, PRODUCTS)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from types import UnionType
 from typing import Any
@@ -62,8 +63,9 @@ class Catalog:
     def streams(self) -> tuple[Stream, ...]:
         """The streams, in the catalog's order."""
         schemas = self._discovered_schemas()
-        ids = None if _are_placeholders(self._entries()) else _generation
-        streams = (_parse_stream(entry, ids) for entry in self._entries())
+        number = _number_of_all_ids(self._entries())
+        generation_of = None if number == 0 else partial(_generation, is_ambiguous=number == 1)
+        streams = (_parse_stream(entry, generation_of) for entry in self._entries())
         return tuple(
             replace(each, deselected=left_out_paths(schemas[each.id], each.json_schema)) if each.id in schemas else each
             for each in streams
@@ -249,26 +251,23 @@ def _parse_stream(
     )
 
 
-_PLACEHOLDERS = (0, 1)
+def _number_of_all_ids(entries: Iterable[Mapping[str, Any]]) -> int | None:
+    """The number that all streams have as each of their ids. None if the ids differ.
 
-
-def _are_placeholders(entries: Iterable[Mapping[str, Any]]) -> bool:
-    """Whether all streams have one and the same number as each of their ids.
-
-    Programs that know no generations (PyAirbyte, for instance) write 1, or 0, for each id of every sync, because newer
-    connectors require ids. As generations, they would mean that no sync ever replaces another one.
+    Programs that know no generations write one number for each id of every sync, because newer connectors require
+    ids: PyAirbyte writes 1, others 0. As generations, they would mean that no sync ever replaces another one.
     """
-    ids = {tuple(each.get(name) for name in _ID_NAMES) for each in entries}
-    return any(ids == {(number,) * len(_ID_NAMES)} for number in _PLACEHOLDERS)
+    numbers = {each.get(name) for each in entries for name in _ID_NAMES}
+    return numbers.pop() if len(numbers) == 1 else None
 
 
-def _generation(entry: Mapping[str, Any]) -> Generation | None:
+def _generation(entry: Mapping[str, Any], *, is_ambiguous: bool) -> Generation | None:
     """The generation of the next sync of a stream. None if the entry has none."""
     number, minimum, sync_id = (entry.get(name) for name in _ID_NAMES)
     if number is None:
         return None
     try:
-        return Generation(number, minimum or 0, sync_id)
+        return Generation(number, minimum or 0, sync_id, is_ambiguous)
     except SettingsError as error:
         name = _source_stream(entry)["name"]
         raise SettingsError(f"Stream {name!r}: {error.message}", stream=name, setting=error.setting) from None
