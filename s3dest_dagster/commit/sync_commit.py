@@ -11,10 +11,12 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 
 from s3dest_dagster.commit.collection import collect_segments, may_collect
 from s3dest_dagster.commit.commit_log import CommitLog, SeenHead
 from s3dest_dagster.commit.documents import attempt_of, sync_of
+from s3dest_dagster.commit.generations import with_certain_generation
 from s3dest_dagster.commit.head import Head, ReachedState
 from s3dest_dagster.commit.key_owners import refuse_held_keys
 from s3dest_dagster.commit.landed_columns import LandedColumns
@@ -42,7 +44,7 @@ from s3dest_dagster.keys import KeyTemplate, stream_root
 from s3dest_dagster.printable import logger
 from s3dest_dagster.settings.destination import S3Destination
 from s3dest_dagster.storage import Bucket
-from s3dest_dagster.stream import Scope, Sync
+from s3dest_dagster.stream import Scope, Stream, Sync
 
 _logger = logger("commit")
 _DECISION_ATTEMPTS = 3
@@ -141,6 +143,10 @@ class SyncCommit:
     def last_state(self) -> ReachedState | None:
         """The state from which the source continues. None if it starts from the beginning."""
         return self.commit_log.reached_state(self.head)
+
+    def with_generation(self, stream: Stream) -> Stream:
+        """The stream with its generation, if that is certain (see `with_certain_generation`)."""
+        return with_certain_generation(stream, partial(self.commit_log.newest_segment, self.head))
 
     def build_segment(self, staged: StagedSync) -> Segment:
         """Builds the segment of a staged sync.

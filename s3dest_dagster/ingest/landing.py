@@ -20,7 +20,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from datetime import datetime
-from functools import partial
 from threading import Lock
 from types import TracebackType
 
@@ -35,7 +34,7 @@ from s3dest_dagster.batch import (
     StreamStatus,
 )
 from s3dest_dagster.commit.documents import new_attempt
-from s3dest_dagster.commit.generations import may_remove, with_certain_generation
+from s3dest_dagster.commit.generations import may_remove
 from s3dest_dagster.commit.head import ReachedState
 from s3dest_dagster.commit.registry import RegistryEntry, owner_of
 from s3dest_dagster.commit.retention import with_retention
@@ -118,8 +117,7 @@ class Landing:
             lineages=target.lineages,
             objects_of_a_list=target.objects_of_a_list,
         )
-        stream = with_certain_generation(stream, partial(self._commit.commit_log.newest_segment, self._commit.head))
-        self._fields = fields = FieldFilter(stream, target.destination.hash_key)
+        self._fields = fields = FieldFilter(self._commit.with_generation(stream), target.destination.hash_key)
         if self._fields.hash_key_id is not None:
             self._commit.use_hash_key(self._fields.hash_key_id)
         self._publisher = Publisher(target.bucket, destination, self._commit, self.scope, target.entropy)
