@@ -1,7 +1,9 @@
 """One stream landed by one process and by several: `python -m benchmarks.sharded_landing TASK`.
 
-The task has the `format` (jsonl, csv, avro or parquet), the `source` (see `SOURCES`), the number of `records`, and that
-of `processes`. Time begins when the source is asked for its first record: by then the processes are running and have
+`{"write": records}` writes the files, by a process of its own, since the memory that this takes is not the landing's.
+
+Any other task has the `format` (jsonl, csv, avro or parquet), the `source` (see `SOURCES`), the number of `records`, and
+that of `processes`. Time begins when the source is asked for its first record: by then the processes are running and have
 landed a few records. It ends when the objects are published and the processes have ended. The objects' bytes are
 dropped.
 """
@@ -13,6 +15,7 @@ import os
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from importlib.metadata import version
 from itertools import chain, islice
@@ -32,19 +35,24 @@ from benchmarks.messages import DATA, FEW, STREAM, USERS, message_file
 from s3dest_dagster.ingest.landing import land
 from s3dest_dagster.ingest.target import Target, open_target
 from s3dest_dagster.shards import land_in_processes
-from s3dest_dagster.sources.airbyte.session import read_messages
+from s3dest_dagster.sources.airbyte.session import read_messages, read_record_lines
 from s3dest_dagster.sources.files import FileSource
 from s3dest_dagster.sources.python import arrow_batches
 from s3dest_dagster.storage import Bucket
 from s3dest_dagster.stream import Stream
 
 SOURCES = ("messages", "JSON Lines files", "Parquet files", "Arrow columns")
+TIMES_AS_COLUMNS = 4
+"""Columns land several times as fast as messages, so that there are more records of them."""
 _FILES = 8
 _PACKAGES = ("s3dest-dagster", "msgspec", "pyarrow", "isal")
 
 
 def main() -> None:
     task = json.loads(sys.argv[1])
+    if "write" in task:
+        write_files(task["write"])
+        return
     measure(task["format"], Work(task["source"], FEW), 1)
     # One process comes last, so that what it leaves in memory does not count for the process that reads.
     several, one = (
@@ -72,20 +80,20 @@ class Work:
             if source == SOURCES[0]:
                 self._messages = file.path
             else:
-                self.parts = _divided_lines(Path(file.bare_task["messages"]))
+                self.parts = [FileSource(str(each)) for each in _line_files(Path(file.bare_task["messages"]))]
             return
-        table = orders(records)
-        self.schema = table.schema
+        files = _column_files(records * TIMES_AS_COLUMNS, data)
+        self.schema = pq.read_schema(files[0])
         if source == SOURCES[2]:
-            self.parts = _divided_table(table, data)
+            self.parts = [FileSource(str(each)) for each in files]
         else:
-            self._columns = table
+            self._columns = pa.concat_tables(map(pq.read_table, files))
 
-    def records(self) -> Iterator[Any]:
+    def records(self, read: Any = read_record_lines) -> Iterator[Any]:
         """The records that the calling process reads."""
         if self._messages is not None:
             with self._messages.open("rb", buffering=0) as file:
-                yield from self._timed(read_messages(file.fileno(), [self.stream.id]))
+                yield from self._timed(read(file.fileno(), [self.stream.id]))
         if self._columns is not None:
             yield from self._timed(arrow_batches(self._columns, emitted_at=lambda: 1_767_609_000_000))
 
@@ -95,38 +103,47 @@ class Work:
 
     def all(self) -> Iterator[Any]:
         """All records, for a landing in one process."""
-        return chain(self.records(), chain.from_iterable(read() for read in self.readers()))
+        return chain(self.records(read_messages), chain.from_iterable(read() for read in self.readers()))
 
     def _timed(self, items: Iterable[Any]) -> Iterator[Any]:
         self.began = self.began or time.perf_counter()
         yield from items
 
 
-def _divided_lines(path: Path) -> list[FileSource]:
-    """The lines of a file in several files, which are written if they do not exist yet."""
-    with path.open("rb") as file:
-        lines = file.readlines()
-    sources = []
-    for number in range(_FILES):
-        part = path.with_name(f"{path.stem}-{number}.records.jsonl")
+def write_files(records: int) -> None:
+    """Writes what `Work` reads, as far as it does not exist yet."""
+    for source in SOURCES:
+        Work(source, records)
+
+
+def _line_files(path: Path) -> list[Path]:
+    """The lines of a file in several files."""
+    parts = [path.with_name(f"{path.stem}-{number}.records.jsonl") for number in range(_FILES)]
+    for number, part in enumerate(parts):
         if not part.exists():
-            part.write_bytes(b"".join(islice(lines, number, None, _FILES)))
-        sources.append(FileSource(str(part)))
-    return sources
+            with path.open("rb") as file, _unfinished(part) as unfinished, unfinished.open("wb") as written:
+                written.writelines(islice(file, number, None, _FILES))
+    return parts
 
 
-def _divided_table(table: pa.Table, data: Path) -> list[FileSource]:
-    rows = -(-len(table) // _FILES)
+def _column_files(records: int, data: Path) -> list[Path]:
+    """Orders in several files."""
     data.mkdir(parents=True, exist_ok=True)
-    sources = []
-    for number in range(_FILES):
-        part = data / f"orders-{len(table)}-{number}.parquet"
-        # Others may read it at the same time.
-        unfinished = part.with_suffix(f".{os.getpid()}")
-        pq.write_table(table.slice(number * rows, rows), unfinished)
-        unfinished.rename(part)
-        sources.append(FileSource(str(part)))
-    return sources
+    parts = [data / f"orders-{records}-{number}.parquet" for number in range(_FILES)]
+    if not all(part.exists() for part in parts):
+        table, rows = orders(records), -(-records // _FILES)
+        for number, part in enumerate(parts):
+            with _unfinished(part) as unfinished:
+                pq.write_table(table.slice(number * rows, rows), unfinished)
+    return parts
+
+
+@contextmanager
+def _unfinished(path: Path) -> Iterator[Path]:
+    """A path that becomes this one at the end, since others may read it at the same time."""
+    unfinished = path.with_suffix(f".{os.getpid()}")
+    yield unfinished
+    unfinished.rename(path)
 
 
 def measure(name: str, work: Work, processes: int) -> dict[str, Any]:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import re
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
 from enum import Enum
-from typing import TYPE_CHECKING, Any, AnyStr
+from pickle import PickleBuffer
+from typing import TYPE_CHECKING, Any, AnyStr, SupportsIndex
 
 import msgspec
 import numpy as np
@@ -79,9 +81,15 @@ class JsonBatch:
     def num_rows(self) -> int:
         return len(self.raws)
 
-    def __reduce__(self) -> tuple[Callable[..., JsonBatch], tuple[Any, ...]]:
+    def __reduce_ex__(self, protocol: SupportsIndex) -> tuple[Callable[..., JsonBatch], tuple[Any, ...]]:
         # One text instead of one for each record is several times as fast to pickle.
-        return _unpickled_json, (b"\n".join(self.raws), self.emitted_at, self.nbytes, self.types)
+        text = b"\n".join(self.raws)
+        return _unpickled_json, (_out_of_band(text, protocol), self.emitted_at, self.nbytes, self.types)
+
+
+def _out_of_band(data: bytes, protocol: SupportsIndex) -> Any:
+    """The bytes, which from protocol 5 on need not be copied into the pickle (PEP 574)."""
+    return PickleBuffer(data) if protocol.__index__() >= 5 else data
 
 
 def _unpickled_json(text: bytes, emitted_at: NDArray[np.int64], nbytes: int, types: ValueTypes) -> JsonBatch:
@@ -104,7 +112,7 @@ class ArrowBatch:
     def nbytes(self) -> int:
         return int(self.data.nbytes)
 
-    def __reduce__(self) -> tuple[Callable[..., ArrowBatch], tuple[Any, ...]]:
+    def __reduce_ex__(self, protocol: SupportsIndex) -> tuple[Callable[..., ArrowBatch], tuple[Any, ...]]:
         # Arrow's stream format has the rows of a slice alone; a pickle of the slice has those of the whole.
         written = pa.BufferOutputStream()
         with pa.ipc.new_stream(written, self.data.schema) as stream:
@@ -196,6 +204,16 @@ StreamNotice = StreamStatus | StreamEstimate
 """What a source tells about a stream besides its data."""
 
 SourceItem = StreamBatch | BadRecord | State | StreamNotice
+
+
+class UndecodedItems(ABC):
+    """Items in the words of their source, for another process to decode. They can be pickled."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def items(self) -> Iterator[SourceItem]:
+        """Decodes the items. Raises as the source does that has read them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,18 +19,19 @@ from multiprocessing.process import BaseProcess
 from types import TracebackType
 from typing import Any, cast
 
-from s3dest_dagster.batch import Batch, SourceItem, StreamNotice
+from s3dest_dagster.batch import Batch, SourceItem, StreamNotice, UndecodedItems
 from s3dest_dagster.commit.publication import Clock
 from s3dest_dagster.errors import CommitError, S3DestError, SettingsError, SourceError, StorageError
 from s3dest_dagster.ingest.receipt import Receipt
 from s3dest_dagster.ingest.target import Target
 from s3dest_dagster.settings.connection import S3Connection
 from s3dest_dagster.settings.destination import S3Destination
+from s3dest_dagster.shards.channel import Channel, OtherEnd, Told
 from s3dest_dagster.shards.driver import abandon, begin, commit
 from s3dest_dagster.shards.order import Order
 from s3dest_dagster.shards.receipts import ShardReceipt
 from s3dest_dagster.shards.staging import stage, system_clock
-from s3dest_dagster.sources.items import items_of
+from s3dest_dagster.sources.items import items_of, undecoded_items_of
 from s3dest_dagster.storage import Bucket
 from s3dest_dagster.stream import Scope, Stream, Sync
 
@@ -63,7 +64,8 @@ def land_in_processes(
         target: The destination. Each process has its own `memory_mb` and `encode_workers`.
         stream, sync, scope, schema, asset: See `begin`.
         records: Anything that `batches` accepts, or a source's items without states. This process reads them, and
-            holds one batch at a time.
+            holds one batch at a time. Each of the others holds one, and has the next one in a memory of 8 MB that it
+            shares with this process.
         parts: Functions that return records, such as `FileSource(path).read`. A process calls them. They land together
             with `records`.
         processes: How many processes, at least 1.
@@ -100,9 +102,9 @@ def land_in_processes(
 # ---------------------------------------------------------------------- the process that reads
 
 
-def _items_read_here(records: Any, clock: Clock) -> Iterator[SourceItem | Batch]:
+def _items_read_here(records: Any, clock: Clock) -> Iterator[SourceItem | Batch | UndecodedItems]:
     """Yields the items that a shard is made of. Nothing is read before the first one is asked for."""
-    for item in items_of(records, emitted_at=lambda: int(clock().timestamp() * 1000)):
+    for item in undecoded_items_of(records, emitted_at=lambda: int(clock().timestamp() * 1000)):
         if not isinstance(item, StreamNotice):
             yield item
 
@@ -113,17 +115,17 @@ class _Processes:
     def __init__(self, number: int, order: Order, s3: S3OfProcess, destination: S3Destination) -> None:
         self._scope = order.scope
         self._grace_s = destination.abort_grace_s
-        self._processes: dict[Connection, BaseProcess] = {}
+        self._processes: dict[Connection, tuple[Channel, BaseProcess]] = {}
         self._receipts: dict[Connection, ShardReceipt] = {}
         # A fork of this process would copy the locks of its threads and the connections of its S3 client.
         context = get_context("forkserver")
         for shard in range(number):
-            here, there = context.Pipe()
-            given = (there, shard, order.to_json(), s3, destination.hash_key)
+            channel = Channel(context)
+            given = (channel.other_end, shard, order.to_json(), s3, destination.hash_key)
             process = context.Process(target=_work, args=given, daemon=True, name=f"s3dest-shard-{shard}")
             process.start()
-            there.close()
-            self._processes[here] = process
+            channel.close_other_end()
+            self._processes[channel.pipe] = channel, process
 
     def stage(self, items: Iterable[Any]) -> list[ShardReceipt]:
         """Gives each item to a process that is free, and returns the receipts of all processes.
@@ -134,40 +136,48 @@ class _Processes:
         for pipe in self._processes:
             self._receive(pipe)
         for item in items:
-            if (free := self._free()) is None:
+            if (taker := self._taker(item)) is None:
                 break  # the sync is already complete, by another driver
-            self._send(free, item)
-        while (free := self._free()) is not None:
-            self._send(free, None)
+            self._send(taker, item)
+        while (taker := self._taker(None)) is not None:
+            self._send(taker, None)
         return list(self._receipts.values())
 
-    def _free(self) -> Connection | None:
-        """Waits for a process that asks for the next item. None if all have given their receipts."""
+    def _taker(self, item: Any) -> Channel | None:
+        """Waits for a process that can take the item, and prefers one that is idle. None if all have given their
+        receipts."""
+        # The end and a part, which may take hours, never wait behind another item.
+        must_be_idle = item is None or callable(item)
+        timeout: float | None = 0.0  # what has been said already comes first, above all an error
         while busy := [pipe for pipe in self._processes if pipe not in self._receipts]:
-            pipe = cast(Connection, wait(busy)[0])
-            if (receipt := self._receive(pipe)) is None:
-                return pipe
-            self._receipts[pipe] = receipt
+            for pipe in wait(busy, timeout):
+                self._receive(cast(Connection, pipe))
+            takers = [channel for pipe, (channel, _) in self._processes.items() if pipe not in self._receipts]
+            takers = [each for each in takers if each.is_idle or (each.can_take and not must_be_idle)]
+            if takers:
+                return min(takers, key=lambda each: not each.is_idle)
+            timeout = None
         return None
 
-    def _receive(self, pipe: Connection) -> ShardReceipt | None:
-        """What a process says: its receipt, or None if it is ready for the next item. Raises its error."""
+    def _receive(self, pipe: Connection) -> None:
+        """Notes what a process says, which may be its receipt. Raises its error."""
         try:
-            answer = pipe.recv()
+            answer = self._processes[pipe][0].receive()
         except (EOFError, ConnectionError):
             raise self._lost(pipe) from None
         if isinstance(answer, BaseException):
             raise answer
-        return cast(ShardReceipt | None, answer)
+        if isinstance(answer, ShardReceipt):
+            self._receipts[pipe] = answer
 
-    def _send(self, pipe: Connection, item: Any) -> None:
+    def _send(self, channel: Channel, item: Any) -> None:
         try:
-            pipe.send(item)
+            channel.send(item)
         except ConnectionError:
-            raise self._lost(pipe) from None
+            raise self._lost(channel.pipe) from None
 
     def _lost(self, pipe: Connection) -> CommitError:
-        process = self._processes[pipe]
+        _, process = self._processes[pipe]
         process.join(self._grace_s)
         code = process.exitcode
         how = f"was killed by signal {-code}" if code is not None and code < 0 else f"ended with exit code {code}"
@@ -187,7 +197,7 @@ class _Processes:
         for pipe in self._processes:
             pipe.close()
         deadline = time.monotonic() + self._grace_s
-        for process in self._processes.values():
+        for _, process in self._processes.values():
             process.join(max(0.0, deadline - time.monotonic()))
             if process.is_alive():
                 process.kill()
@@ -201,37 +211,37 @@ class _ReaderEndedError(Exception):
     """The process that reads has given up, or is gone."""
 
 
-def _work(pipe: Connection, shard: int, order: str, s3: S3OfProcess, hash_key: str | None) -> None:
+def _work(here: OtherEnd, shard: int, order: str, s3: S3OfProcess, hash_key: str | None) -> None:
     """Stages one shard, and sends its receipt, or the error that it failed with."""
     # Ctrl-C reaches all processes of a terminal. The one that reads ends the others.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with suppress(_ReaderEndedError, ConnectionError):
         try:
             bucket = s3() if callable(s3) else s3
-            pipe.send(None)
-            receipt = stage(Order.from_json(order), _items(pipe), shard=shard, s3=bucket, hash_key=hash_key)
+            here.pipe.send(Told.READY)
+            receipt = stage(Order.from_json(order), _items(here), shard=shard, s3=bucket, hash_key=hash_key)
         except _ReaderEndedError:
             raise
         except Exception as error:
-            pipe.send(_portable(error))
+            here.pipe.send(_portable(error))
         else:
-            pipe.send(receipt)
+            here.pipe.send(receipt)
 
 
-def _items(pipe: Connection) -> Iterator[SourceItem | Batch]:
+def _items(here: OtherEnd) -> Iterator[SourceItem | Batch | UndecodedItems]:
     """Yields the items that are sent, and those of the parts that are sent."""
-    while True:
-        pipe.send(None)
-        try:
-            item = pipe.recv()
-        except (EOFError, ConnectionError):
-            raise _ReaderEndedError from None
-        if item is None:
-            return
-        if not callable(item):
+    for item in _sent(here):
+        if callable(item):
+            yield from items_of(item(), emitted_at=lambda: int(system_clock().timestamp() * 1000))
+        else:
             yield item
-            continue
-        yield from items_of(item(), emitted_at=lambda: int(system_clock().timestamp() * 1000))
+
+
+def _sent(here: OtherEnd) -> Iterator[Any]:
+    try:
+        yield from here.items()
+    except (EOFError, ConnectionError):
+        raise _ReaderEndedError from None
 
 
 def _portable(error: Exception) -> Exception:

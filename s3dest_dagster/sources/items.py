@@ -9,17 +9,27 @@ from collections.abc import Callable, Iterable
 from itertools import chain
 from typing import Any
 
-from s3dest_dagster.batch import ArrowBatch, BadRecord, Batch, JsonBatch, SourceItem, State, StreamBatch, StreamNotice
+from s3dest_dagster.batch import (
+    ArrowBatch,
+    BadRecord,
+    Batch,
+    JsonBatch,
+    SourceItem,
+    State,
+    StreamBatch,
+    StreamNotice,
+    UndecodedItems,
+)
 from s3dest_dagster.sources.python import batches_and_bad_records, is_arrow, is_single_record
 
-_ITEMS = StreamBatch | BadRecord | State | StreamNotice | JsonBatch | ArrowBatch
+_ITEMS = UndecodedItems | StreamBatch | BadRecord | State | StreamNotice | JsonBatch | ArrowBatch
 _NOTHING = object()
 
 
 def items_of(
     records: Any, *, emitted_at: Callable[[], int], check_first: Callable[[Any], None] | None = None
 ) -> Iterable[SourceItem | Batch]:
-    """Returns items and batches as they are, and converts other values to batches.
+    """Returns items and batches as they are, decodes items that are not, and converts other values to batches.
 
     Args:
         records: Items, batches, or anything that `batches` accepts.
@@ -33,6 +43,17 @@ def items_of(
         for item in items_of([{"id": 1}, {"id": 2}], emitted_at=lambda: int(time.time() * 1000)):
             landing.append(item)
     """
+    for item in undecoded_items_of(records, emitted_at=emitted_at, check_first=check_first):
+        if isinstance(item, UndecodedItems):
+            yield from item.items()
+        else:
+            yield item
+
+
+def undecoded_items_of(
+    records: Any, *, emitted_at: Callable[[], int], check_first: Callable[[Any], None] | None = None
+) -> Iterable[SourceItem | Batch | UndecodedItems]:
+    """Returns the same as `items_of`, except that items stay undecoded if they are."""
     if not is_iterated(records):
         return batches_and_bad_records(records, emitted_at=emitted_at)
     elements = iter(records)

@@ -32,7 +32,7 @@ from land_and_read import (
 from process_pool import PROCESSES
 from servers import S3Server
 
-from s3dest_dagster.batch import ArrowBatch, JsonBatch, State, StreamBatch
+from s3dest_dagster.batch import ArrowBatch, JsonBatch, State, StreamBatch, StreamStatus
 from s3dest_dagster.errors import CommitError, SettingsError, SourceError
 from s3dest_dagster.ingest.landing import land
 from s3dest_dagster.ingest.receipt import Receipt
@@ -42,7 +42,8 @@ from s3dest_dagster.settings.connection import S3Connection
 from s3dest_dagster.settings.destination import S3Destination
 from s3dest_dagster.settings.formats import AvroFormat, CsvFormat, ParquetFormat, TextCompression
 from s3dest_dagster.shards import land_in_processes
-from s3dest_dagster.sources.airbyte.session import read_messages
+from s3dest_dagster.sources.airbyte.record_lines import RecordLines
+from s3dest_dagster.sources.airbyte.session import read_messages, read_record_lines
 from s3dest_dagster.sources.files import FileSource
 from s3dest_dagster.storage import Bucket, open_bucket
 from s3dest_dagster.stream import Scope, Stream
@@ -175,6 +176,21 @@ def test_messages_are_divided_and_their_bad_lines_are_kept(moto_s3: S3Server, tm
     assert (receipt.rows, receipt.counts.read, receipt.counts.quarantined) == (20_000, 20_001, 1)
     assert len(receipt.objects) == 2
     assert lake.ids == list(range(1, 20_001))
+
+
+def test_processes_decode_messages_and_keep_bad_lines(moto_s3: S3Server) -> None:
+    lake = Lake(moto_s3, on_bad_record="quarantine")
+    for sync_id in ("first", "again"):
+        record = {"stream": "users", "namespace": "public", "emitted_at": 1}
+        lines = [_message({"record": record | {"data": each}}) for each in users(1, 9_000)]
+        lines.insert(4_000, lines[0][:-3])
+        lines.insert(5_000, b'{"type": "LOG", "log": {"level": "INFO", "message": "page 2"}}')
+        lines.append(status("users", "COMPLETE").strip().encode())
+        items = list(read_record_lines(io.BytesIO(b"\n".join(lines) + b"\n"), [stream().id]))
+        assert [type(each) for each in items if not isinstance(each, StreamStatus)] == [RecordLines] * len(items[:-1])
+        receipt = lake.land(iter(items), sync_id=sync_id)
+        assert (receipt.rows, receipt.counts.read, receipt.counts.quarantined) == (9_000, 9_001, 1)
+        assert lake.ids == list(range(1, 9_001))
 
 
 def _message(body: dict[str, Any]) -> bytes:

@@ -114,12 +114,14 @@ def _refuse_files(records: Iterable[RecordMessage | None]) -> None:
 class MessageReader:
     """Turns blocks of lines into items. Between blocks it holds less than `buffer_mb` of records."""
 
-    def __init__(self, streams: Collection[StreamId], report: SourceReport, *, buffer_mb: int = BUFFER_MB) -> None:
+    def __init__(
+        self, streams: Collection[StreamId], report: SourceReport, *, buffer_mb: int = BUFFER_MB, lines_before: int = 0
+    ) -> None:
         self._streams = frozenset(streams)
         self._report = report
         self._buffer = RecordBuffer(buffer_mb << 20)
         self._bad_records: list[BadRecord] = []
-        self._lines_before = 0
+        self._lines_before = lines_before
         self._has_begun = False
 
     def read(self, block: bytes) -> Iterator[SourceItem]:
@@ -139,6 +141,13 @@ class MessageReader:
         self._add_records(records[start:])
         self._lines_before += count_line_breaks(block)
         yield from self._buffer.end_block()
+
+    def pass_records(self, lines: bytes) -> int:
+        """Notes lines of records that are decoded elsewhere. Returns the number of lines before them."""
+        self._report.has_data = self._report.has_messages = self._has_begun = True
+        before = self._lines_before
+        self._lines_before += count_line_breaks(lines)
+        return before
 
     def flush(self) -> Iterator[SourceItem]:
         """Yields the records that still wait for their batch to fill."""

@@ -17,6 +17,7 @@ from s3dest_dagster.sources.airbyte.config import CurrentConfig
 from s3dest_dagster.sources.airbyte.messages import BUFFER_MB, MessageReader
 from s3dest_dagster.sources.airbyte.process import ConnectorProcess
 from s3dest_dagster.sources.airbyte.protocol import BadLine, Message, decode_block
+from s3dest_dagster.sources.airbyte.record_lines import LineDivider, RecordLines
 from s3dest_dagster.sources.airbyte.source_report import SourceReport, log_to_logging
 from s3dest_dagster.sources.lines import MAX_LINE_MB, check_stall, read_blocks
 from s3dest_dagster.stream import StreamId
@@ -57,17 +58,55 @@ def read_messages(
     """
     report = SourceReport(log, streams, config=config, hides_text=hides_text)
     reader = MessageReader(streams, report, buffer_mb=buffer_mb)
-
-    def on_idle(silent_s: float) -> bool:
-        check_stall(silent_s, stall_timeout_s)
-        return False
-
-    for block in read_blocks(source, max_line_mb=max_line_mb, on_idle=on_idle):
+    for block in _blocks(source, max_line_mb, stall_timeout_s):
         yield from reader.read(block)
     yield from reader.flush()
     if (failure := report.failure()) is not None:
         raise report.error(failure)
     yield from reader.bad_records()
+
+
+def read_record_lines(
+    source: int | BinaryIO,
+    streams: Collection[StreamId],
+    *,
+    log: Log = log_to_logging,
+    config: CurrentConfig | None = None,
+    max_line_mb: int = MAX_LINE_MB,
+    stall_timeout_s: float | None = None,
+) -> Iterator[SourceItem | RecordLines]:
+    """Yields the same as `read_messages`, with lines of records that the receiver decodes, such as the processes of
+    `land_in_processes`.
+
+    Everything else, from logs to the end of the source, is checked here. Records come in no certain order to bad ones.
+
+    Args:
+        source, streams, log, config, max_line_mb, stall_timeout_s: See `read_messages`.
+
+    Raises:
+        SourceError: As `read_messages`. What is wrong with a record is raised where its line is decoded.
+
+    Example:
+        lines = read_record_lines(sys.stdin.fileno(), [stream.id])
+        receipt = land_in_processes(target, stream, sync, lines, processes=2)
+    """
+    report = SourceReport(log, streams, config=config)
+    reader = MessageReader(streams, report)
+    divider = LineDivider(streams, reader)
+    for block in _blocks(source, max_line_mb, stall_timeout_s):
+        yield from divider.read(block)
+    yield from reader.flush()
+    if (failure := report.failure()) is not None:
+        raise report.error(failure)
+    yield from reader.bad_records()
+
+
+def _blocks(source: int | BinaryIO, max_line_mb: int, stall_timeout_s: float | None) -> Iterator[bytes]:
+    def on_idle(silent_s: float) -> bool:
+        check_stall(silent_s, stall_timeout_s)
+        return False
+
+    return read_blocks(source, max_line_mb=max_line_mb, on_idle=on_idle)
 
 
 _EXIT_WAIT_S = 60.0
