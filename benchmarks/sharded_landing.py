@@ -2,10 +2,10 @@
 
 `{"write": records}` writes the files, by a process of its own, since the memory that this takes is not the landing's.
 
-Any other task has the `format` (jsonl, csv, avro or parquet), the `source` (see `SOURCES`), the number of `records`, and
-that of `processes`. Time begins when the source is asked for its first record: by then the processes are running and have
-landed a few records. It ends when the objects are published and the processes have ended. The objects' bytes are
-dropped.
+Any other task has the `format` (jsonl, csv, avro or parquet), the `source` (see `SOURCES`), the number of `records`,
+and that of `processes`. Time begins when the source is asked for its first record: by then the processes are running
+and have landed a few records. It ends when the objects are published and the processes have ended. The objects' bytes
+are dropped.
 """
 
 from __future__ import annotations
