@@ -2,7 +2,7 @@
 
 A batch travels through memory that both processes share, since a pipe copies it twice more, in pieces of 64 KB with a
 switch of processes for each. The batch after it is put there while the first one is encoded, so that no process waits
-for the one that reads. Must not know: what items are, which process takes which.
+for the one that reads. Must not know: what items are, which process gets which.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ SHARED_BYTES = 8 << 20
 """The size of the shared memory: more than the usual batch of any source. A larger one goes through the pipe."""
 
 
-class Told(Enum):
-    """What the process that takes says between its items."""
+class Signal(Enum):
+    """What the receiving process says between its items."""
 
     READY = "ready"
     """It is running, and will ask for items."""
     IDLE = "idle"
     """It has finished an item, or asks for the first one."""
-    TAKEN = "taken"
+    RECEIVED = "received"
     """It has copied the item, so that another one can be put in its place."""
 
 
@@ -39,7 +39,7 @@ class _Shared:
 
 
 class Channel:
-    """The end of the process that gives. `other_end` is pickled for the process that takes, when that is started."""
+    """The end of the process that sends. `other_end` is pickled for the process that receives, when that is started."""
 
     def __init__(self, context: BaseContext, size: int = SHARED_BYTES) -> None:
         self.pipe, there = context.Pipe()
@@ -49,16 +49,16 @@ class Channel:
         self._memory = memoryview(shared).cast("B")
         # The other process is not idle before it has said so.
         self._unfinished = 1
-        self._takes = False
+        self._is_ready = False
 
     @property
     def is_idle(self) -> bool:
         return self._unfinished == 0
 
     @property
-    def can_take(self) -> bool:
+    def is_ready(self) -> bool:
         """Whether there is room for an item, which may have to wait for the one before it."""
-        return self._takes
+        return self._is_ready
 
     def send(self, item: Any) -> None:
         """Raises a ConnectionError if the other process is gone."""
@@ -66,7 +66,7 @@ class Channel:
         pickled = pickle.dumps(item, protocol=5, buffer_callback=buffers.append)
         views = [each.raw() for each in buffers]
         self._unfinished += 1
-        self._takes = False
+        self._is_ready = False
         if sum(map(len, views)) > len(self._memory):
             self.pipe.send(item)
             return
@@ -77,16 +77,16 @@ class Channel:
         self.pipe.send(_Shared(pickled, tuple(map(len, views))))
 
     def receive(self) -> Any:
-        """What the other process says: a `Told`, or an answer of its own. Raises an EOFError or a ConnectionError if
+        """What the other process says: a `Signal`, or an answer of its own. Raises an EOFError or a ConnectionError if
         that process is gone."""
-        said = self.pipe.recv()
-        if said is Told.IDLE:
+        answer = self.pipe.recv()
+        if answer is Signal.IDLE:
             self._unfinished -= 1
             # Another item may lie there, which the other process has not copied yet.
-            self._takes = self._takes or self.is_idle
-        elif said is Told.TAKEN:
-            self._takes = True
-        return said
+            self._is_ready = self._is_ready or self.is_idle
+        elif answer is Signal.RECEIVED:
+            self._is_ready = True
+        return answer
 
     def close_other_end(self) -> None:
         """Leaves the other end to the process that was started with it."""
@@ -94,7 +94,7 @@ class Channel:
 
 
 class OtherEnd:
-    """The end of the process that takes."""
+    """The end of the process that receives."""
 
     def __init__(self, pipe: Connection, shared: Any) -> None:
         self.pipe = pipe
@@ -104,13 +104,13 @@ class OtherEnd:
         """Yields the items that are sent, up to a None. Raises an EOFError or a ConnectionError if the other process
         is gone."""
         while True:
-            self.pipe.send(Told.IDLE)
+            self.pipe.send(Signal.IDLE)
             item = self._received()
             if item is None:
                 return
             # A function is a part, which may take hours. The next one is for the process that is free first.
             if not callable(item):
-                self.pipe.send(Told.TAKEN)
+                self.pipe.send(Signal.RECEIVED)
             yield item
 
     def _received(self) -> Any:

@@ -26,7 +26,7 @@ from s3dest_dagster.ingest.receipt import Receipt
 from s3dest_dagster.ingest.target import Target
 from s3dest_dagster.settings.connection import S3Connection
 from s3dest_dagster.settings.destination import S3Destination
-from s3dest_dagster.shards.channel import Channel, OtherEnd, Told
+from s3dest_dagster.shards.channel import Channel, OtherEnd, Signal
 from s3dest_dagster.shards.driver import abandon, begin, commit
 from s3dest_dagster.shards.order import Order
 from s3dest_dagster.shards.receipts import ShardReceipt
@@ -153,7 +153,7 @@ class _Processes:
             for pipe in wait(busy, timeout):
                 self._receive(cast(Connection, pipe))
             takers = [channel for pipe, (channel, _) in self._processes.items() if pipe not in self._receipts]
-            takers = [each for each in takers if each.is_idle or (each.can_take and not must_be_idle)]
+            takers = [each for each in takers if each.is_idle or (each.is_ready and not must_be_idle)]
             if takers:
                 return min(takers, key=lambda each: not each.is_idle)
             timeout = None
@@ -218,7 +218,7 @@ def _work(here: OtherEnd, shard: int, order: str, s3: S3OfProcess, hash_key: str
     with suppress(_ReaderEndedError, ConnectionError):
         try:
             bucket = s3() if callable(s3) else s3
-            here.pipe.send(Told.READY)
+            here.pipe.send(Signal.READY)
             receipt = stage(Order.from_json(order), _items(here), shard=shard, s3=bucket, hash_key=hash_key)
         except _ReaderEndedError:
             raise
