@@ -379,7 +379,7 @@ class Watched(S3DestinationComponent):
         context.log.info("before")
         yield from run(context)
         with (Path(context.run.tags["seen"])).open("a") as seen:
-            seen.write(f"{context.op.name}\n")
+            seen.write(f"{context.op_execution_context.op.name}\n")
 
 
 class OnlyUsers(S3DestinationComponent):
