@@ -22,6 +22,7 @@ from docs.effects import avro_effects, parquet_effects
 from docs.manifest_fields import manifest_schema
 from docs.notebook import TYPED, block
 from docs.pages import ROOT, written_table
+from docs.read_lake import athena_table
 from encoded import batch_of, written
 from keys.test_recorded_names import BETTERED, REFUSED
 from pydantic import BaseModel
@@ -720,6 +721,7 @@ _MAKERS: dict[str, Callable[[], str]] = {
     "partition-placeholders": partition_placeholders,
     "asset-keys": asset_keys,
     "manifest-schema": manifest_schema,
+    "read-athena": athena_table,
     **{f"reading-{part}": partial(block, part) for part in TYPED},
 }
 MADE = frozenset(_MAKERS)

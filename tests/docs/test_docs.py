@@ -432,9 +432,16 @@ def test_commands_of_the_readme_run(moto_s3: S3Server, tmp_path: Path, command: 
 # ---------------------------------------------------------------------- Python
 
 
+TESTED_AS_WHOLE_PAGES = ("docs/read/", "docs/recipes/")
+"""Folders of pages whose code runs in `test_read.py` and `test_recipes.py`."""
+
+
 def python_blocks() -> list[Any]:
     return [
-        pytest.param(block, id=f"{page}:{block.line}") for page in EVERY_PAGE for block in pages.blocks(page, "python")
+        pytest.param(block, id=f"{page}:{block.line}")
+        for page in EVERY_PAGE
+        if not page.startswith(TESTED_AS_WHOLE_PAGES)
+        for block in pages.blocks(page, "python")
     ]
 
 
