@@ -90,6 +90,17 @@ def size(number: float) -> str:
     return f"{number / 1000:,.1f} TB"
 
 
+def age(seconds: float) -> str:
+    """A span of time in a readable unit: "40 s", "12 min", "30 h", "3 days". A negative one counts as 0."""
+    if seconds < 60:
+        return f"{max(0, int(seconds))} s"
+    if seconds < 3600:
+        return f"{int(seconds / 60)} min"
+    if seconds < 48 * 3600:
+        return f"{int(seconds / 3600)} h"
+    return amount(int(seconds / 86_400), "day")
+
+
 # ---------------------------------------------------------------------- secrets
 
 MASK = "****"

@@ -1,11 +1,10 @@
-"""The verbs and options of `s3dest`, with their help.
+"""The verbs and options of `s3dest`, with their help: those that land, and those that people run before a sync.
 
 A verb's module is imported when the verb runs, so that help is fast. Must not know: how a verb works.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -19,12 +18,13 @@ from s3dest_dagster.cli.options import (
     json_option,
     now_option,
     owner_option,
-    selection_options,
     set_limit,
     verbose_option,
 )
 from s3dest_dagster.cli.output import Session
 from s3dest_dagster.cli.shard_commands import SHARD_COMMANDS
+from s3dest_dagster.cli.state_commands import state
+from s3dest_dagster.cli.stream_commands import STREAM_COMMANDS
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -181,146 +181,6 @@ def write(
 
 
 @s3dest.command()
-@click.option(
-    "--where",
-    multiple=True,
-    metavar="NAME=VALUE",
-    help="Only objects with this directory of partition_by, as dt=2026-01-05; an empty value means null.",
-)
-@selection_options()
-@json_option
-@verbose_option
-@click.pass_obj
-def ls(session: Session, /, where: Sequence[str], **options: str | None) -> int:
-    """List the objects that the streams hold now.
-
-    The manifests decide what is listed; other objects in the bucket are not.
-    """
-    from s3dest_dagster.cli import maintain, targets
-    from s3dest_dagster.inspection.partition_filter import PartitionFilter
-
-    return maintain.ls(session.output, targets.SelectionOptions(**options), PartitionFilter.of_texts(where))
-
-
-@s3dest.command()
-@selection_options()
-@click.option("--deep", is_flag=True, help="Read every object, too, and compare its checksum and its number of rows.")
-@json_option
-@verbose_option
-@click.pass_obj
-def verify(session: Session, /, deep: bool, **options: str | None) -> int:
-    """Compare the bucket with the manifests.
-
-    Every object must exist with the size and the ETag of its manifest, if the server's ETags depend on the content. The
-    counts of every sync must add up: every record that was read is landed or quarantined.
-
-    Objects that match a stream's template but are in no manifest are counted as foreign, which is not a failure.
-    """
-    from s3dest_dagster.cli import maintain, targets
-
-    return maintain.verify(session.output, targets.SelectionOptions(**options), deep=deep)
-
-
-@s3dest.command()
-@selection_options()
-@json_option
-@verbose_option
-@click.pass_obj
-def recover(session: Session, /, **options: str | None) -> int:
-    """Finish syncs that were interrupted.
-
-    A sync that was decided is published. If its uploads have vanished, it is rolled back.
-    """
-    from s3dest_dagster.cli import maintain, targets
-
-    return maintain.recover(session.output, targets.SelectionOptions(**options))
-
-
-@s3dest.command()
-@selection_options(partition=False)
-@now_option
-@json_option
-@verbose_option
-@click.pass_obj
-def sweep(session: Session, /, now: datetime | None, **options: str | None) -> int:
-    """Abort uploads that crashed syncs left behind.
-
-    Only uploads of the selected streams are aborted, if they are older than abandoned_upload_age_s and no sync is
-    publishing them.
-    """
-    from s3dest_dagster.cli import maintain, targets
-
-    return maintain.sweep(session.output, targets.SelectionOptions(**options), now)
-
-
-@s3dest.command()
-@click.argument("stream")
-@click.option("--to", "owner", metavar="OWNER", help="The new owner, such as an asset's key.")
-@click.option("--to-stream", "target", metavar="STREAM", help="The new name, such as public.people.")
-@click.option("--yes", is_flag=True, help="Give the stream its new name. Without this option, only show what would go.")
-@selection_options(partition=False)
-@now_option
-@json_option
-@verbose_option
-@click.pass_obj
-def transfer(
-    session: Session,
-    /,
-    stream: str,
-    owner: str | None,
-    target: str | None,
-    yes: bool,
-    now: datetime | None,
-    **options: str | None,
-) -> int:
-    """Give a stream, such as public.users, to a new owner, or everything that it holds to a new name.
-
-    With --to, every other owner is refused from then on. A sync that is running still lands.
-
-    With --to-stream, objects, states, columns and owner go to the new name, which must hold nothing. The objects keep
-    their keys. Neither name lands before that is finished. If it is interrupted, run it again.
-    """
-    from s3dest_dagster.cli import targets, transfers
-
-    selection = targets.SelectionOptions(**options)
-    if target is None:
-        return transfers.transfer_owner(session.output, selection, stream, owner)
-    request = transfers.RenameRequest(stream, target, owner, yes=yes)
-    return transfers.transfer_content(session, selection, request, now)
-
-
-@s3dest.command()
-@click.argument("stream")
-@click.option("--scope", "partition", metavar="KEY", help="Only this partition; an empty KEY is what has no partition.")
-@click.option("--undo", is_flag=True, help="Bring back what was retired and is not deleted yet.")
-@click.option("--yes", is_flag=True, help="Do it. Without this option, only show what would be done.")
-@selection_options(partition=False)
-@now_option
-@json_option
-@verbose_option
-@click.pass_obj
-def retire(
-    session: Session,
-    /,
-    stream: str,
-    partition: str | None,
-    undo: bool,
-    yes: bool,
-    now: datetime | None,
-    **options: str | None,
-) -> int:
-    """Take away all that a stream, such as public.users, or one of its partitions holds.
-
-    Each partition is a commit of its own, and its state goes, too. The objects are deleted after retire_grace_s. Until
-    then --undo brings everything back, unless the partition has landed since.
-    """
-    from s3dest_dagster.cli import leftovers, targets
-
-    request = leftovers.RetireRequest(stream, partition, undo=undo, yes=yes)
-    return leftovers.retire(session, targets.SelectionOptions(**options), request, now)
-
-
-@s3dest.command()
 @config_option()
 @catalog_option("The streams whose objects are looked for: a configured catalog, or a discovered one.", required=True)
 @click.option(
@@ -348,71 +208,5 @@ def adopt(session: Session, /, now: datetime | None, **options: Any) -> int:
     return adopting.adopt_objects(session, adopting.AdoptRequest(**options), now)
 
 
-@s3dest.group()
-def state() -> None:
-    """The states that sources resume from."""
-
-
-_streams = click.option("--stream", "names", multiple=True, metavar="NAME", help="A stream, such as public.users.")
-
-
-@state.command()
-@selection_options(partition=False)
-@verbose_option
-@click.pass_obj
-def show(session: Session, /, **options: str | None) -> int:
-    """Print the states that the published records have reached.
-
-    A source accepts the list as its --state.
-    """
-    from s3dest_dagster.cli import state as states
-    from s3dest_dagster.cli.targets import SelectionOptions
-
-    return states.show(session.output, SelectionOptions(**options))
-
-
-@state.command(name="set")
-@selection_options(partition=False)
-@click.option("--state", "state_path", required=True, metavar="STATE.json", help="The states; - is standard input.")
-@_streams
-@now_option
-@json_option
-@verbose_option
-@click.pass_obj
-def set_(
-    session: Session, /, state_path: str, names: tuple[str, ...], now: datetime | None, **options: str | None
-) -> int:
-    """Set the states that the next syncs resume from.
-
-    The file holds the output of `state show`, or STATE messages. If a sync runs at the same time, either it fails, or
-    this command fails and names it.
-    """
-    from s3dest_dagster.cli import state as states
-    from s3dest_dagster.cli.targets import SelectionOptions
-
-    return states.set_(session, SelectionOptions(**options), state_path, names, now)
-
-
-@state.command()
-@selection_options(partition=False)
-@_streams
-@click.option("--all", "everything", is_flag=True, help="The states of all streams that have landed.")
-@now_option
-@json_option
-@verbose_option
-@click.pass_obj
-def reset(
-    session: Session, /, names: tuple[str, ...], everything: bool, now: datetime | None, **options: str | None
-) -> int:
-    """Forget states, so that the next syncs start from the beginning.
-
-    Landed objects stay: an append adds to them.
-    """
-    from s3dest_dagster.cli import state as states
-    from s3dest_dagster.cli.targets import SelectionOptions
-
-    return states.reset(session, SelectionOptions(**options), names, everything, now)
-
-
-for _command in (*SHARD_COMMANDS, *LOCAL_COMMANDS):
+for _command in (*STREAM_COMMANDS, *SHARD_COMMANDS, *LOCAL_COMMANDS, state):
     s3dest.add_command(_command)

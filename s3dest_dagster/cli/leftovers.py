@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from s3dest_dagster.cli.output import Output, Session
-from s3dest_dagster.cli.targets import Selection, SelectionOptions, named_stream, selections
+from s3dest_dagster.cli.selections import Selection, SelectionOptions, named_stream, selections
 from s3dest_dagster.commit.documents import StreamLocation, commit_without_source
 from s3dest_dagster.commit.publication import Clock
 from s3dest_dagster.commit.retirement import ScopeContent, content_of, restore, retired_scope

@@ -1,22 +1,21 @@
-"""The verbs for what has landed: ls, verify, recover, sweep.
+"""The verbs that look after what has landed: verify, recover, sweep.
 
-They print a line per stream or object, JSON, or tables on a terminal. Must not know: the command line.
+They print a line per stream, JSON, or tables on a terminal. Must not know: the command line.
 """
 
 from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from typing import Any, TypeVar
 
 from s3dest_dagster.cli.output import Output, Screen, Table, check_mark
-from s3dest_dagster.cli.scope_results import ScopeProgress
-from s3dest_dagster.cli.targets import Selection, SelectionOptions, selections
+from s3dest_dagster.cli.scope_results import ScopeProgress, continue_after_error
+from s3dest_dagster.cli.selections import Selection, SelectionOptions, selections
 from s3dest_dagster.cli.verify_results import VerifiedStream, verified_json, verified_lines, verified_table
 from s3dest_dagster.commit.maintenance import Recovered, Swept
 from s3dest_dagster.commit.maintenance import recover as recover_scope
@@ -25,49 +24,13 @@ from s3dest_dagster.commit.retention import expire_partitions
 from s3dest_dagster.commit.retirement import ScopeContent
 from s3dest_dagster.commit.scopes import FoundStream
 from s3dest_dagster.commit.state_lineages import StateLineages
-from s3dest_dagster.errors import (
-    BucketNotFoundError,
-    CommitError,
-    CredentialsError,
-    EndpointUnreachableError,
-    StorageError,
-)
-from s3dest_dagster.inspection.partition_filter import PartitionFilter
-from s3dest_dagster.inspection.read import LiveObject, live_objects
 from s3dest_dagster.inspection.verify import StrayKeys, Verified, stray_keys
 from s3dest_dagster.inspection.verify import verify as verify_scope
-from s3dest_dagster.printable import amount, size
-from s3dest_dagster.storage import Bucket
+from s3dest_dagster.printable import amount
 from s3dest_dagster.stream import Scope, StreamId
 
 _Result = TypeVar("_Result")
 _MAX_NAMES = 10
-
-
-def ls(output: Output, options: SelectionOptions, where: PartitionFilter) -> int:
-    """Lists the live objects of every scope, or those with these values in their directories.
-
-    Returns 1 if a scope cannot be listed, else 0. Raises SettingsError if no object has a directory that `where` names.
-    """
-    problems: list[tuple[Scope, str]] = []
-    progress = ScopeProgress()
-    all_live = (
-        (selection.bucket, scope, landed)
-        for selection in selections(output, options)
-        for stream in selection.found_streams()
-        for scope, landed in _live_objects(selection, stream, problems, progress)
-    )
-    live = where.selected(all_live, lambda each: each[2].item, unless=problems)
-    # Lines on a terminal show how far it is. Nothing is kept of them.
-    with progress.shown() if output.screen is None else nullcontext():
-        if output.json:
-            output.show_json([row for bucket, scope, landed in live for row in _object_json(scope, landed, bucket)])
-        else:
-            for bucket, _, landed in live:
-                output.show(_object_line(landed, bucket))
-    for scope, problem in problems:
-        output.say(f"Error: {scope}: {problem}")
-    return 1 if problems else 0
 
 
 def verify(output: Output, options: SelectionOptions, *, deep: bool) -> int:
@@ -147,35 +110,6 @@ def sweep(output: Output, options: SelectionOptions, now: datetime | None) -> in
 # ---------------------------------------------------------------------- stream by stream
 
 
-@contextmanager
-def _continue_after_error(report: Callable[[str], None]) -> Iterator[None]:
-    """Reports an error that concerns one stream, so that the others go on. Errors of the whole bucket are raised."""
-    try:
-        yield
-    except (CredentialsError, BucketNotFoundError, EndpointUnreachableError):
-        raise
-    except (CommitError, StorageError) as error:
-        report(error.message)
-
-
-def _live_objects(
-    selection: Selection, stream: FoundStream, problems: list[tuple[Scope, str]], progress: ScopeProgress
-) -> Iterator[tuple[Scope, LiveObject]]:
-    """The live objects of a stream. Scopes that cannot be listed are added to `problems`."""
-    problems += [(head.scope, head.error.message) for head in stream.damaged]
-
-    def listed(scope: Scope) -> tuple[list[LiveObject], list[str]]:
-        objects, errors = list[LiveObject](), list[str]()
-        with _continue_after_error(errors.append):
-            objects = live_objects(selection.bucket, selection.destination.template, scope)
-        return objects, errors
-
-    results = progress.results(stream.stream, listed, stream.scopes)
-    for scope, (objects, errors) in zip(stream.scopes, results, strict=True):
-        problems += [(scope, error) for error in errors]
-        yield from ((scope, landed) for landed in objects)
-
-
 def _verify_stream(selection: Selection, stream: FoundStream, progress: ScopeProgress, *, deep: bool) -> VerifiedStream:
     bucket, template, stray = selection.bucket, selection.destination.template, StrayKeys()
     verified = [Verified(head.scope, 0, 0, (head.error.message,)) for head in stream.damaged]
@@ -186,7 +120,7 @@ def _verify_stream(selection: Selection, stream: FoundStream, progress: ScopePro
 
     def compared(scope: Scope) -> Verified | str:
         errors: list[str] = []
-        with _continue_after_error(errors.append):
+        with continue_after_error(errors.append):
             return verify_scope(bucket, template, scope, deep=deep)
         return errors[0]
 
@@ -198,7 +132,7 @@ def _verify_stream(selection: Selection, stream: FoundStream, progress: ScopePro
         else:
             verified.append(result)
     # While a manifest cannot be read, nobody knows which objects it lists, so that none can be called foreign.
-    with _continue_after_error(partial(report, Scope(stream.stream))):
+    with continue_after_error(partial(report, Scope(stream.stream))):
         stray = stray_keys(bucket, template, stream.stream)
     left = selection.left_from_before([each.scope for each in verified if each.objects])
     return VerifiedStream(stream.stream, verified, stray, left)
@@ -226,7 +160,7 @@ def _sweep_stream(
 ) -> _SweptStream:
     bucket, destination = selection.bucket, selection.destination_of(stream)
     swept, problems, retired = Swept(0, 0), list[str](), list[ScopeContent]()
-    with _continue_after_error(problems.append):
+    with continue_after_error(problems.append):
         on_scope = progress.counting(stream)
         swept = sweep_stream(bucket, destination, stream, now=now, lineages=lineages, on_scope=on_scope)
         problems += swept.problems
@@ -288,12 +222,6 @@ def _display_table(
     return displayed
 
 
-def _object_line(live: LiveObject, bucket: Bucket) -> str:
-    landed_at = live.sync.started_at.strftime("%Y-%m-%d %H:%M:%S")
-    rows = amount(live.item.rows, "row") if live.item.is_counted else "not counted"
-    return f"{landed_at}  {rows:>16}  {size(live.item.bytes):>10}  {bucket.uri(live.item.key)}"
-
-
 def _recovered_lines(recovered: list[Recovered]) -> list[str]:
     failed = [f"✗ {scope.scope}: {scope.message}" for scope in recovered if not scope.ok]
     finished = [
@@ -349,21 +277,6 @@ def _stream_json(stream: StreamId) -> dict[str, Any]:
 
 def _scope_json(scope: Scope) -> dict[str, Any]:
     return {**_stream_json(scope.stream), "partition": scope.partition}
-
-
-def _object_json(scope: Scope, live: LiveObject, bucket: Bucket) -> list[dict[str, Any]]:
-    return [
-        {
-            **_scope_json(scope),
-            "key": live.item.key,
-            "uri": bucket.uri(live.item.key),
-            "rows": live.item.rows if live.item.is_counted else None,
-            "bytes": live.item.bytes,
-            "sync_id": live.sync.sync_id,
-            "started_at": live.sync.started_at.isoformat(),
-            "partition_values": dict(live.item.partition_values) if live.item.partition_values is not None else None,
-        }
-    ]
 
 
 def _recovered_json(recovered: list[Recovered]) -> list[dict[str, Any]]:

@@ -106,6 +106,10 @@ class Screen:
         """Prints the line that begins a paragraph."""
         self._line(Text.assemble((self._safe(title), "bold"), f"  {self._safe(note)}"))
 
+    def header(self, line: str) -> None:
+        """Prints the line above the lines of a list."""
+        self._line(Text(self._safe(line), "dim"))
+
     def fact(self, label: str, value: str) -> None:
         """Prints a value behind its label, however long it is."""
         self._line(Text.assemble((f"  {label:{LABEL_WIDTH}}", "dim"), self._safe(value)))
@@ -230,6 +234,13 @@ class Output:
     def show(self, line: str) -> None:
         """Prints a line of the result. Raises OutputClosedError if nobody reads it any more."""
         self._print_result(self.safe(line))
+
+    def show_header(self, line: str) -> None:
+        """Prints the line above the lines of the result, which a terminal shows dim. Raises as `show` does."""
+        if (screen := self.screen) is not None:
+            screen.header(line)
+        else:
+            self.show(line)
 
     def show_document(self, text: str) -> None:
         """Prints a JSON document in its own lines. Raises OutputClosedError if nobody reads it any more."""

@@ -11,6 +11,13 @@ from itertools import count
 from typing import TypeVar
 
 from s3dest_dagster.cli.output import status_line
+from s3dest_dagster.errors import (
+    BucketNotFoundError,
+    CommitError,
+    CredentialsError,
+    EndpointUnreachableError,
+    StorageError,
+)
 from s3dest_dagster.printable import amount
 from s3dest_dagster.storage import each_in_parallel
 from s3dest_dagster.stream import Scope, StreamId
@@ -64,3 +71,14 @@ class ScopeProgress:
             if number % step == 0:
                 self._show(f"{before}{stream}: {number:,} of {amount(len(scopes), 'scope')}")
             yield result
+
+
+@contextmanager
+def continue_after_error(report: Callable[[str], None]) -> Iterator[None]:
+    """Reports an error that concerns one stream, so that the others go on. Errors of the whole bucket are raised."""
+    try:
+        yield
+    except (CredentialsError, BucketNotFoundError, EndpointUnreachableError):
+        raise
+    except (CommitError, StorageError) as error:
+        report(error.message)

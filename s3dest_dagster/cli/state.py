@@ -16,7 +16,7 @@ import msgspec
 
 from s3dest_dagster.batch import compact_json
 from s3dest_dagster.cli.output import Output, Session
-from s3dest_dagster.cli.targets import Selection, SelectionOptions, selections
+from s3dest_dagster.cli.selections import Selection, SelectionOptions, selections
 from s3dest_dagster.commit.documents import commit_without_source
 from s3dest_dagster.commit.states import change_state, reached_state
 from s3dest_dagster.errors import S3DestError, SettingsError

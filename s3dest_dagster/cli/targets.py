@@ -6,19 +6,15 @@ Errors name the file, and the line and column in it. Must not know: verbs.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
 from s3dest_dagster.cli.output import Output
-from s3dest_dagster.commit.registry_updates import registry_of
-from s3dest_dagster.commit.retention import with_retention
-from s3dest_dagster.commit.retirement import content_of
-from s3dest_dagster.commit.scopes import FoundStream, found_streams, scopes
-from s3dest_dagster.errors import SettingsError, did_you_mean
+from s3dest_dagster.errors import SettingsError
 from s3dest_dagster.ingest.target import Target, open_target
 from s3dest_dagster.settings.connection import S3Connection
 from s3dest_dagster.settings.connector_config import (
@@ -34,11 +30,10 @@ from s3dest_dagster.settings.connector_config import (
 )
 from s3dest_dagster.settings.destination import S3Destination
 from s3dest_dagster.settings.fields import about
-from s3dest_dagster.settings.stream_settings import StreamSettings
 from s3dest_dagster.sources.airbyte.catalog import Catalog, read_catalog
 from s3dest_dagster.sources.airbyte.config import ConfigFile, CurrentConfig
 from s3dest_dagster.storage import Bucket, open_bucket
-from s3dest_dagster.stream import Scope, Stream, StreamId, Sync, streams_shown_as
+from s3dest_dagster.stream import Stream, Sync
 
 _MOST_NAMES = 5
 
@@ -182,169 +177,3 @@ def _secrets(raw: Mapping[str, Any]) -> Iterator[str]:
     own = raw.get(OWN_SETTINGS_KEY)
     for settings in (raw, own if isinstance(own, Mapping) else {}):
         yield from (settings[name] for name in names if isinstance(settings.get(name), str))
-
-
-def named_stream(selected: Sequence[Selection], name: str) -> tuple[Selection, StreamId]:
-    """The landed stream that a name such as public.users means, under its name in the bucket.
-
-    It need not be among the streams that are selected: what is renamed, or no longer defined, can be named, too.
-
-    Raises:
-        SettingsError: No stream of this name has a registry, or several have one.
-    """
-    found = [
-        (selection, stream)
-        for selection in selected
-        for stream in (each.prefixed(selection.destination.stream_prefix) for each in streams_shown_as(name))
-        if registry_of(selection.bucket, selection.destination, stream) is not None
-    ]
-    if len(found) == 1:
-        return found[0]
-    if found:
-        paths = ", ".join(selection.bucket.uri(selection.destination.template.literal_root) for selection, _ in found)
-        raise SettingsError(
-            f"{len(found)} streams are called {name!r}, under {paths}. Select one destination: --config, or --select "
-            "with an asset that lands there.",
-            setting="stream",
-        )
-    known = sorted(
-        {str(each.stream) for selection in selected for each in replace(selection, streams=None).found_streams()}
-    )
-    raise SettingsError(f"No stream {name!r} has landed here. {did_you_mean(name, known)}", setting="stream")
-
-
-def stream_called(name: str, like: StreamId, prefix: str) -> StreamId:
-    """The stream that does not exist yet and is shown under this name, under its name in the bucket.
-
-    A dot ends the namespace: that of another stream if the name begins with it, otherwise the text before the first
-    dot.
-
-    Args:
-        name: The name, such as public.users.
-        like: The other stream.
-        prefix: The destination's `stream_prefix`.
-
-    Raises:
-        SettingsError: It has no name.
-    """
-    if like.namespace and name.startswith(f"{like.namespace}."):
-        stream = StreamId(like.namespace, name.removeprefix(f"{like.namespace}."))
-    elif "." in name:
-        namespace, _, rest = name.partition(".")
-        stream = StreamId(namespace or None, rest)
-    else:
-        stream = StreamId(None, name)
-    if not stream.name:
-        raise SettingsError(f"{name!r} names no stream. Name it like public.users.", setting="stream")
-    Scope(stream).check_unicode()
-    return stream.prefixed(prefix)
-
-
-@dataclass(frozen=True, slots=True)
-class SelectionOptions:
-    """The options that select landed streams; None for an option that was not given."""
-
-    config_path: str | None = None
-    catalog_path: str | None = None
-    module: str | None = None
-    assets: str | None = None
-    partition: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Selection:
-    """Landed streams of one destination."""
-
-    destination: S3Destination
-    bucket: Bucket
-    streams: frozenset[StreamId] | None
-    """The streams under their names in the bucket; None selects all."""
-    partition: str | None
-    """The only partition that is selected; None selects all."""
-    defines: Callable[[Scope], bool] | None = None
-    """Whether the definition of a scope's stream has the scope. None if there is no definition."""
-    names_all: bool = False
-    """Whether `streams` are all that a catalog or a module defines."""
-    settings: Mapping[str, StreamSettings] = field(default_factory=dict)
-    """The settings of single streams, by their names in the source, with or without the namespace."""
-
-    def destination_of(self, stream: StreamId) -> S3Destination:
-        """The settings with which a stream lands, whose name is that in the bucket."""
-        source = StreamId(stream.namespace, stream.name.removeprefix(self.destination.stream_prefix))
-        settings = self.settings.get(str(source)) or self.settings.get(source.name)
-        return with_retention(self.destination, settings) if settings is not None else self.destination
-
-    def left_from_before(self, holding: Sequence[Scope]) -> list[Scope]:
-        """The scopes of a stream that hold objects although its definition no longer has them.
-
-        Without a definition, what has no partition is named if there are partitions too.
-
-        Args:
-            holding: The scopes of the stream that hold objects.
-        """
-        if self.defines is not None:
-            return [scope for scope in holding if not self.defines(scope)]
-        whole = [scope for scope in holding if scope.partition is None]
-        return whole if len(whole) < len(holding) else []
-
-    def undefined_streams(self) -> Iterator[StreamId]:
-        """The streams under the bucket path that hold something and that the catalog or the module does not define."""
-        if self.streams is None or not self.names_all:
-            return
-        for found in replace(self, streams=None, partition=None).found_streams():
-            contents = (content_of(self.bucket, self.destination, scope) for scope in found.scopes)
-            if found.stream not in self.streams and any(not each.is_empty for each in contents):
-                yield found.stream
-
-    def scopes(self) -> Iterator[Scope]:
-        """The selected scopes that have landed. Raises ManifestError for a head that cannot be read."""
-        for scope in scopes(self.bucket, self.destination.template, self.streams):
-            if self.partition is None or scope.partition == self.partition:
-                yield scope
-
-    def found_streams(self) -> Iterator[FoundStream]:
-        """The selected streams that have landed, with their scopes and with the heads that cannot be read."""
-        return found_streams(self.bucket, self.destination.template, self.streams, self.partition)
-
-
-def selections(output: Output, options: SelectionOptions) -> list[Selection]:
-    """The streams that the options select, destination by destination.
-
-    Raises:
-        SettingsError: The options contradict each other, or select nothing that exists.
-    """
-    if (options.config_path is None) == (options.module is None):
-        raise SettingsError("Give either --config, or --module for the assets of a Dagster module.")
-    if options.module is not None:
-        return _selections_of_assets(options, options.module)
-    if options.assets is not None:
-        raise SettingsError("--select selects assets and needs --module. With --config, name the streams by --catalog.")
-    assert options.config_path is not None
-    config = read_config(options.config_path, output)
-    streams = catalog_streams(config, options.catalog_path)
-    named = streams is not None
-    bucket, settings = bucket_of(config), config.streams
-    return [Selection(config.destination, bucket, streams, options.partition, names_all=named, settings=settings)]
-
-
-def _selections_of_assets(options: SelectionOptions, module: str) -> list[Selection]:
-    if options.catalog_path is not None:
-        raise SettingsError("--catalog names streams and needs --config. With --module, select assets by --select.")
-    # Imported here: Dagster takes a second to import, and only --module needs it.
-    from s3dest_dagster.dagster.selection import select_landed
-
-    landed = select_landed(module, options.assets or "*")
-    named = options.assets is None
-    return [
-        Selection(each.destination, each.bucket, each.streams, options.partition, each.defines, named, each.settings)
-        for each in landed
-    ]
-
-
-def catalog_streams(config: ConnectorConfig, catalog_path: str | None) -> frozenset[StreamId] | None:
-    """The catalog's streams under their names in the bucket; None without a catalog."""
-    if catalog_path is None:
-        return None
-    prefix = config.destination.stream_prefix
-    streams = read_catalog_file(catalog_path, config.dedup).streams
-    return frozenset(stream.id.prefixed(prefix) for stream in streams)

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 
 from s3dest_dagster.cli.leftovers import content_json, content_text, stream_json
 from s3dest_dagster.cli.output import Output, Session
-from s3dest_dagster.cli.targets import SelectionOptions, named_stream, selections, stream_called
+from s3dest_dagster.cli.selections import SelectionOptions, named_stream, selections, stream_called
 from s3dest_dagster.commit.publication import Clock
 from s3dest_dagster.commit.registry_updates import transfer
 from s3dest_dagster.commit.retirement import ScopeContent

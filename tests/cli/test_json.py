@@ -13,7 +13,7 @@ from connector_files import connector_file, user
 PAGE = (Path(__file__).resolve().parents[2] / "docs/command.md").read_text()
 ROWS = re.findall(r"^\| (`[^|]*`) \| (an? (?:object|list)[^|]*) \|$", PAGE, re.MULTILINE)
 ANSWERS = {verb: set(re.findall(r"`(\w+)`", text)) for verbs, text in ROWS for verb in re.findall(r"`([^`]+)`", verbs)}
-FOREIGN = {"renamed", "before", "state"}
+FOREIGN = {"renamed", "before", "state", "sample"}
 """Members whose names come from the user, or from the source."""
 
 
@@ -55,6 +55,7 @@ def test_an_answer_has_only_the_documented_names(lake, verb):
         "transfer --to": ["shop/users", "public.users"],
         "transfer --to-stream": ["public.people", "public.users"],
         "retire": ["public.users"],
+        "show": ["public.users"],
         "adopt": ["--catalog", catalog_of_a_filled_bucket(lake) if verb == "adopt" else ""],
         "adopt --undo": ["--catalog", lake.catalog("users")],
     }

@@ -1,11 +1,11 @@
-"""The commands for landed data: ls, verify, recover, sweep."""
+"""The commands for landed data: ls, show, verify, recover, sweep."""
 
 import json
 
 import pytest
 from airbyte_messages import record, state
 
-from s3dest_dagster.cli.targets import Selection
+from s3dest_dagster.cli.selections import Selection
 from s3dest_dagster.settings.destination import S3Destination
 from s3dest_dagster.settings.stream_settings import StreamSettings
 from s3dest_dagster.stream import Scope, StreamId
@@ -25,7 +25,9 @@ def test_ls_shows_only_the_contents_of_the_streams(lake):
     lake.server.client().put_object(Bucket=lake.bucket, Key="data_output_path/public/users/readme.txt", Body=b"mine")
     answer = lake.run("ls", "--config", config)
     assert answer.returncode == 0
-    lines = sorted(answer.stdout.splitlines(), key=lambda line: line.split("s3://")[1])
+    header, *lines = answer.stdout.splitlines()
+    assert header.split() == ["LANDED", "AGE", "ROWS", "SIZE", "PARTITION", "OBJECT"]
+    lines.sort(key=lambda line: line.split("s3://")[1])
     assert [line.split()[-1] for line in lines] == [
         f"s3://{lake.bucket}/data_output_path/public/{name}"
         for name in (
@@ -34,8 +36,76 @@ def test_ls_shows_only_the_contents_of_the_streams(lake):
             "users/2021_01_02_1609545600000_0.jsonl",
         )
     ]
-    assert "2 rows" in lines[0]
+    orders = next(key for key in lake.data_keys() if "/orders/" in key)
+    assert lines[0].split()[-6:-1] == ["days", "2", str(len(lake.read(orders))), "bytes", "-"]
     assert lines[2].startswith("2021-01-02 00:00:00")
+
+
+def test_ls_shows_ages_and_sorts(lake):
+    config = landed(lake)
+
+    def listed(*options: str) -> list[str]:
+        answer = lake.run("ls", "--config", config, "--now", "2021-01-02T12:00:00Z", *options)
+        return answer.stdout.splitlines()[1:]
+
+    newest, *older = listed("--sort", "landed")
+    assert "  12 h  " in newest
+    assert all("  36 h  " in line for line in older)
+    assert "/orders/" in listed("--sort", "rows")[0]
+    assert "/orders/" in listed("--sort", "size")[0]
+    assert [line.split("s3://")[1] for line in listed("--sort", "key")] == sorted(
+        line.split("s3://")[1] for line in listed()
+    )
+
+
+def test_ls_shows_partitions(lake):
+    config = lake.config(s3_path_format="${STREAM_NAME}/${PARTITION}/")
+    order = lake.run(
+        *("begin", "--config", config, "--catalog", lake.catalog("users"), "--partition", "2021-01-05"),
+        *("--sync-id", "s1", "--now", "2021-01-06T00:00:00Z"),
+    )
+    path = lake.file("order.json", order.stdout)
+    receipt = lake.run("stage", "--config", config, "--order", path, "--shard", "0", stdin='{"id": 1}\n')
+    lake.run("commit", "--config", config, "--order", path, lake.file("receipt.json", receipt.stdout))
+    (line,) = lake.run("ls", "--config", config).stdout.splitlines()[1:]
+    assert line.split()[-2] == "2021-01-05"
+
+
+def test_show_says_what_a_stream_holds(lake):
+    config = landed(lake)
+    answer = lake.run("show", "public.users", "--config", config, "--now", "2021-01-03T00:00:00Z")
+    lines = [line.split("  ") for line in answer.stdout.splitlines()]
+    facts = {each[1]: "  ".join(each[2:]).strip() for each in lines if each[0] == "" and len(each) > 1}
+    assert lines[0] == ["public.users"]
+    assert facts["under"] == f"s3://{lake.bucket}/data_output_path"
+    own = sum(len(lake.read(key)) for key in lake.data_keys() if "/users/" in key)
+    assert facts["holds"] == f"2 rows, 2 objects, {own} bytes"
+    assert facts["last landed"] == "2021-01-02 00:00:00, 24 h ago"
+    assert facts["columns"] == "id  integer"
+    assert facts["sample"] == '{"id": 2, "name": null}'
+
+
+def test_show_in_json_agrees_with_ls(lake):
+    config = landed(lake)
+    shown = json.loads(lake.run("show", "public.orders", "--config", config, "--json", "--rows", "1").stdout)
+    listed = json.loads(lake.run("ls", "--config", config, "--json", "--catalog", lake.catalog("orders")).stdout)
+    assert shown["bytes"] == sum(each["bytes"] for each in listed)
+    assert [each["sync_id"] for each in shown["syncs"]] == [each["sync_id"] for each in listed]
+    assert [each["id"] for each in shown["sample"]] == [1]
+    assert shown["rows"] == 2
+
+
+def test_show_of_an_unknown_stream_names_those_that_there_are(lake):
+    answer = lake.run("show", "public.user", "--config", landed(lake))
+    assert answer.returncode == 2
+    assert "Did you mean 'public.users'?" in answer.stderr
+
+
+def test_show_on_a_terminal_has_tables_of_columns_syncs_and_records(lake):
+    answer, shown = lake.on_terminal("show", "public.users", "--config", landed(lake))
+    assert answer.returncode == 0
+    assert shown.count("╭") == 3
+    assert "integer" in shown
 
 
 def test_ls_in_json_agrees_with_the_bucket(lake):
@@ -188,7 +258,7 @@ def test_recover_continues_after_a_damaged_head(lake, half_damaged):
 
 def test_ls_and_sweep_continue_after_a_damaged_head(lake, half_damaged):
     listed, swept = (lake.run(verb, "--config", half_damaged) for verb in ("ls", "sweep"))
-    assert (listed.returncode, len(listed.stdout.splitlines())) == (1, 2)
+    assert (listed.returncode, len(listed.stdout.splitlines())) == (1, 3)
     assert listed.stderr.startswith(f"Error: public.orders: {DAMAGED} is damaged")
     lines = swept.stdout.splitlines()
     assert swept.returncode == 1
