@@ -153,7 +153,7 @@ $(CLIENTS)/newest/.installed: requirements/clients-newest.txt
 	$(CLIENTS)/newest/bin/python -m pip install $(PIP_OPTIONS) --require-hashes -r requirements/clients-newest.txt
 	@touch $@
 
-test-ui: chromium $(INSTALLED) $(BROWSER)/.installed ## Uses Dagster's web interface in Chromium; UI=--publish takes the docs' pictures
+test-ui: chromium $(INSTALLED) $(BROWSER)/.installed $(SITE)/.installed ## Looks at the site, and uses Dagster's web interface in Chromium; UI=--publish takes the docs' pictures
 	PYTHONPATH=$(BROWSER) $(BIN)/python -m pytest tests/ui -m ui $(UI)
 
 chromium: $(INSTALLED)
