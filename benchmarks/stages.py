@@ -31,6 +31,7 @@ from s3dest_dagster.columns.kinds import Layout
 from s3dest_dagster.columns.schemas import record_ids
 from s3dest_dagster.formats.avro import blocks, record_rows
 from s3dest_dagster.formats.compression import avro_codec, gzip_stream
+from s3dest_dagster.formats.envelope import EnvelopeEncoder, EnvelopeValues, SyncNumbers
 from s3dest_dagster.settings.formats import AvroFormat, GzipEffort
 
 DECODE, COLUMNS, ENCODE, COMPRESS = "decode messages", "parse into columns", "encode", "compress"
@@ -126,6 +127,7 @@ def avro_deflate(messages: Path, output: Path, level: int | None, schema: Mappin
     watch = Stopwatch()
     record = record_type(schema, "users", None)
     converter = RecordConverter(record, layout=Layout.AVRO)
+    envelope = EnvelopeEncoder(record.envelope, SyncNumbers())
     settings = AvroFormat() if level is None else AvroFormat(codec="Deflate", compression_level=level)
     compress = avro_codec(settings)[1]
     with output.open("wb") as file:
@@ -134,7 +136,8 @@ def avro_deflate(messages: Path, output: Path, level: int | None, schema: Mappin
             converted = converter.convert(JsonBatch(batch.raws, np.array(batch.emitted_at, np.int64), 0)).data
             ids, emitted_at = record_ids(os.urandom(16 * len(batch.raws))), np.array(batch.emitted_at, np.int64)
             with watch.of(ENCODE):
-                encoded = [body for _, body in blocks(record_rows(record, converted.columns, ids, emitted_at))]
+                rows = record_rows(record, converted.columns, envelope, EnvelopeValues(ids, emitted_at, {}))
+                encoded = [body for _, body in blocks(rows)]
             with watch.of(COMPRESS):
                 compressed = [compress(body) for body in encoded]
             file.writelines(compressed)

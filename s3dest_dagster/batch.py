@@ -21,6 +21,7 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 
+from s3dest_dagster.record_changes import Change, Changes
 from s3dest_dagster.stream import StreamId
 
 if TYPE_CHECKING:
@@ -76,6 +77,8 @@ class JsonBatch:
     """Total length of the texts."""
     types: ValueTypes = frozenset()
     """The fields whose values had a type that JSON lacks, as far as the source says so."""
+    changes: Changes = field(default_factory=dict)
+    """What was changed in the records so far, as far as it is known."""
 
     @property
     def num_rows(self) -> int:
@@ -84,7 +87,7 @@ class JsonBatch:
     def __reduce_ex__(self, protocol: SupportsIndex) -> tuple[Callable[..., JsonBatch], tuple[Any, ...]]:
         # One text instead of one for each record is several times as fast to pickle.
         text = b"\n".join(self.raws)
-        return _unpickled_json, (_out_of_band(text, protocol), self.emitted_at, self.nbytes, self.types)
+        return _unpickled_json, (_out_of_band(text, protocol), self.emitted_at, self.nbytes, self.types, self.changes)
 
 
 def _out_of_band(data: bytes, protocol: SupportsIndex) -> Any:
@@ -92,8 +95,8 @@ def _out_of_band(data: bytes, protocol: SupportsIndex) -> Any:
     return PickleBuffer(data) if protocol.__index__() >= 5 else data
 
 
-def _unpickled_json(text: bytes, emitted_at: NDArray[np.int64], nbytes: int, types: ValueTypes) -> JsonBatch:
-    return JsonBatch(text.split(b"\n") if len(emitted_at) else [], emitted_at, nbytes, types)
+def _unpickled_json(text: bytes, emitted_at: NDArray[np.int64], *rest: Any) -> JsonBatch:
+    return JsonBatch(text.split(b"\n") if len(emitted_at) else [], emitted_at, *rest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +106,8 @@ class ArrowBatch:
     data: pa.RecordBatch
     emitted_at: NDArray[np.int64]
     """Milliseconds since 1970, one for each record."""
+    changes: Changes = field(default_factory=dict)
+    """As in a `JsonBatch`."""
 
     @property
     def num_rows(self) -> int:
@@ -117,11 +122,11 @@ class ArrowBatch:
         written = pa.BufferOutputStream()
         with pa.ipc.new_stream(written, self.data.schema) as stream:
             stream.write_batch(self.data)
-        return _unpickled_arrow, (written.getvalue(), self.emitted_at)
+        return _unpickled_arrow, (written.getvalue(), self.emitted_at, self.changes)
 
 
-def _unpickled_arrow(stream: pa.Buffer, emitted_at: NDArray[np.int64]) -> ArrowBatch:
-    return ArrowBatch(pa.ipc.open_stream(stream).read_next_batch(), emitted_at)
+def _unpickled_arrow(stream: pa.Buffer, emitted_at: NDArray[np.int64], changes: Changes) -> ArrowBatch:
+    return ArrowBatch(pa.ipc.open_stream(stream).read_next_batch(), emitted_at, changes)
 
 
 Batch = JsonBatch | ArrowBatch
@@ -146,6 +151,8 @@ class FiniteRecord:
     """The dotted name of the field of every such number. Items of a list are `name[]`."""
     types: ValueTypes = frozenset()
     """As in a `JsonBatch`."""
+    changes: tuple[Change, ...] = ()
+    """What was changed in the record before, as far as its source says so."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
+from hashlib import sha256
 from typing import Any, NamedTuple
 
 from s3dest_dagster.errors import SettingsError
@@ -214,6 +216,7 @@ def is_unicode(text: str) -> bool:
 
 
 _MAX_ID = 200
+_SMALL_NUMBER = re.compile(r"0|[1-9][0-9]{0,14}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,3 +241,11 @@ class Sync:
         if self.now.tzinfo is None:
             raise SettingsError("The time of a sync needs a time zone.", setting="now")
         object.__setattr__(self, "label", self.label or self.id)
+
+    @property
+    def number(self) -> int:
+        """A number for the sync, equal for equal ids: the id if it is a number of at most 15 digits, or else the first
+        13 hexadecimal digits of its SHA-256. Every double holds it exactly."""
+        if _SMALL_NUMBER.fullmatch(self.id):
+            return int(self.id)
+        return int(sha256(self.id.encode()).hexdigest()[:13], 16)

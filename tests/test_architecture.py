@@ -25,6 +25,7 @@ FLOORS = {
     "settings.formats": 2,
     "settings.partition_fields": 2,
     "settings.stream_settings": 2,
+    "record_changes": 3,
     "stream": 3,
     "batch": 4,
     "keys": 4,

@@ -6,6 +6,7 @@ Must not know: JSON records, where data comes from, what a hash key is.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -43,9 +44,9 @@ class ArrowFieldRules:
         if not landed:
             # Only a struct array can have rows without columns.
             none = pa.RecordBatch.from_struct_array(pa.array([{}] * data.num_rows, pa.struct([])))
-            return ArrowBatch(none, batch.emitted_at)
+            return replace(batch, data=none)
         fields, columns = zip(*landed, strict=True)
-        return ArrowBatch(pa.RecordBatch.from_arrays(list(columns), schema=pa.schema(fields)), batch.emitted_at)
+        return replace(batch, data=pa.RecordBatch.from_arrays(list(columns), schema=pa.schema(fields)))
 
     def _members(self, fields: Sequence[pa.Field], columns: Sequence[pa.Array], level: Level, counts: Counts) -> _Named:
         """The fields and columns of an object that land."""

@@ -71,6 +71,8 @@ class Converted:
     """The values that did not land as declared."""
     big_integers: frozenset[int]
     """The ids of the integer fields with values that a double cannot hold."""
+    record: Record
+    """The record type of the columns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +125,7 @@ class RecordConverter:
         if self.on_mismatch == "fail" and any(outcome is Outcome.OVERFLOWED for outcome, _ in column.counts):
             raise self._first_mismatch(batch)
         data = pa.RecordBatch.from_arrays(column.data.flatten(), schema=self.schema)
-        return Converted(data, tally_of(column.counts), _big_integers(self.record, data.columns))
+        return Converted(data, tally_of(column.counts), _big_integers(self.record, data.columns), self.record)
 
     def _column(self, batch: Batch) -> Column:
         if isinstance(batch, JsonBatch):

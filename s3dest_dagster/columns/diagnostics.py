@@ -21,7 +21,7 @@ from s3dest_dagster.columns.kinds.record import Field, Record
 from s3dest_dagster.columns.kinds.scalar import STRING
 from s3dest_dagster.columns.kinds.union import Union
 from s3dest_dagster.columns.names import OVERFLOW, OVERFLOW_NAMES, standard_name
-from s3dest_dagster.columns.schemas import EMITTED_AT, RECORD_ID, reserved_names
+from s3dest_dagster.columns.schemas import envelope_of, reserved_names
 from s3dest_dagster.columns.stream_columns import Steps
 from s3dest_dagster.settings.field_paths import ITEMS, FieldPath
 
@@ -161,7 +161,7 @@ class _Columns:
         names = {field.source for field in record.fields}
         for name, inner in declared.items():
             if name not in names:
-                yield self._left_out((*path, name), inner)
+                yield self._left_out((*path, name), inner, () if path else envelope_of(record).names)
         for field, same in zip(record.fields, landed.fields, strict=True):
             where = (*path, field.source)
             if field.name != field.source:
@@ -169,12 +169,12 @@ class _Columns:
             yield from self.position(where, field.kind, same.kind, declared.get(field.source, _UNKNOWN))
         yield from _ambiguous({(*path, field.source): field.name for field in record.fields})
 
-    def _left_out(self, path: Steps, definition: object) -> Diagnostic:
-        """The diagnostic of a declared field without a column."""
+    def _left_out(self, path: Steps, definition: object, envelope: Collection[str]) -> Diagnostic:
+        """The diagnostic of a declared field without a column. `envelope` has the names that are taken on its level."""
         reason, name = _DISCARDED, path[-1]
         if name in OVERFLOW_NAMES:
             reason = f"its entries are merged into {OVERFLOW}, which every level has"
-        elif len(path) == 1 and name in (RECORD_ID, EMITTED_AT):
+        elif name in envelope:
             reason = f"{_NAME_IS_RESERVED}: as text in {OVERFLOW}"
         elif isinstance(definition := self._followed(definition), Mapping):
             types = _type_names(definition)

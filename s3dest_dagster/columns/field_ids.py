@@ -9,9 +9,11 @@ Must not know: where ids of columns come from, how a file is written.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import count
 
 import pyarrow as pa
+import pyarrow.types as pt
 
 from s3dest_dagster.columns.kinds import Kind, Layout
 from s3dest_dagster.columns.kinds.array import Array
@@ -55,7 +57,7 @@ _MEMBERS = {
 """The positions of a union's members by the words of their kinds. They are in files: append new words at the end."""
 _OVERFLOW, _KEY, _VALUE = 29, 30, 31
 _ENVELOPE = 1
-"""The position of the first column of the envelope, at the root."""
+"""The position of the first column of the envelope, at the root. What is within its columns comes after the last."""
 
 
 def with_field_ids(schema: pa.Schema, record: Record, *, layout: Layout) -> pa.Schema:
@@ -72,7 +74,11 @@ def with_field_ids(schema: pa.Schema, record: Record, *, layout: Layout) -> pa.S
         return schema
     before = len(schema) - len(record.fields) - 1
     root = _Column(0, layout)
-    envelope = [root.numbered(field, 0, _ENVELOPE + number) for number, field in enumerate(list(schema)[:before])]
+    within = count(_ENVELOPE + before)
+    envelope = [
+        root.numbered(field.with_type(root.of_envelope(field.type, within)), 0, _ENVELOPE + number)
+        for number, field in enumerate(list(schema)[:before])
+    ]
     return pa.schema([*envelope, *root.members(list(schema)[before:], record, 0)])
 
 
@@ -89,6 +95,16 @@ class _Column:
         if self._number > _MOST_COLUMNS or offset >= _PER_COLUMN:
             return field
         return _with_id(field, FIRST_DERIVED + self._number * _PER_COLUMN + offset)
+
+    def of_envelope(self, type_: pa.DataType, numbers: Iterator[int]) -> pa.DataType:
+        """The type of a column of the envelope, with the next of these positions for every field within it."""
+        if pt.is_struct(type_):
+            return pa.struct(self._numbered_within(field, numbers) for field in type_)
+        return pa.list_(self._numbered_within(type_.value_field, numbers)) if pt.is_list(type_) else type_
+
+    def _numbered_within(self, field: pa.Field, numbers: Iterator[int]) -> pa.Field:
+        index = next(numbers)
+        return self.numbered(field.with_type(self.of_envelope(field.type, numbers)), 0, index)
 
     def members(self, fields: Sequence[pa.Field], record: Record, depth: int) -> list[pa.Field]:
         """The fields of a record level, of which the last is the overflow."""

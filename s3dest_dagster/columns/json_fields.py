@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 
 import msgspec
 
@@ -46,7 +47,7 @@ class JsonFieldRules:
         """The batch as it lands. Raises RecordError if a text is not a JSON object; the error does not show it."""
         raws = [self._record(raw, counts) for raw in batch.raws]
         types = frozenset(each for each in batch.types if _keeps(self._rules, each[0]))
-        return JsonBatch(raws, batch.emitted_at, sum(map(len, raws)), types)
+        return replace(batch, raws=raws, nbytes=sum(map(len, raws)), types=types)
 
     def _record(self, raw: bytes, counts: Counts) -> bytes:
         text = bytes(raw)

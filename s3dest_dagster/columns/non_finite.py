@@ -6,7 +6,7 @@ JSON has no such numbers, but many programs write them. Must not know: what is d
 from __future__ import annotations
 
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -27,6 +27,7 @@ from s3dest_dagster.columns.arrow_types import (
     unpacked,
 )
 from s3dest_dagster.columns.binary_columns import Mask, as_text, mask_of, pieces
+from s3dest_dagster.record_changes import Changes, nulled
 
 _TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[{}\[\],]|-?(?:NaN|Infinity)', re.DOTALL)
 _REASON = "{} is not a finite number, which JSON has no word for"
@@ -128,6 +129,17 @@ def finite_batch(batch: ArrowBatch) -> tuple[ArrowBatch, Counter[str]]:
     if not counts:
         return batch, counts
     return ArrowBatch(pa.RecordBatch.from_arrays(columns, names=names), batch.emitted_at), counts
+
+
+def non_finite_changes(data: pa.RecordBatch) -> Changes:
+    """The changes of the records in which `finite_batch` puts null in place of NaN and infinities."""
+    fields: defaultdict[int, list[str]] = defaultdict(list)
+    for name, column in zip(data.schema.names, data.columns, strict=True):
+        for row in np.flatnonzero(_odd_rows(column)).tolist():
+            within: Counter[str] = Counter()
+            _finite(column.slice(row, 1), name, within)
+            fields[row] += within
+    return {row: nulled(names) for row, names in fields.items()}
 
 
 def _finite(column: pa.Array, path: str, counts: Counter[str]) -> pa.Array:

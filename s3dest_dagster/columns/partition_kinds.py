@@ -15,7 +15,7 @@ from s3dest_dagster.columns.kinds.record import Field, Record
 from s3dest_dagster.columns.kinds.scalar import BOOLEAN, NULL, STRING
 from s3dest_dagster.columns.kinds.temporal import DATE, LOCAL_TIMESTAMP, TIMESTAMP
 from s3dest_dagster.columns.names import OVERFLOW_NAMES
-from s3dest_dagster.columns.schemas import DATA, EMITTED_AT, RECORD_ID
+from s3dest_dagster.columns.schemas import DATA, ENVELOPE_NAMES
 from s3dest_dagster.errors import SettingsError
 from s3dest_dagster.settings.partition_fields import PartitionField, PartitionRule
 
@@ -23,7 +23,7 @@ _SPELLED = (STRING, LONG, BOOLEAN, DATE, NULL)
 """The kinds whose values are directories as they are."""
 _DATED = (TIMESTAMP, LOCAL_TIMESTAMP, DATE, STRING, NULL)
 """The kinds of which a year, month, day or hour can be taken. A text must be a date, or a date and time."""
-_OWN_NAMES = frozenset({RECORD_ID, EMITTED_AT, DATA, *OVERFLOW_NAMES})
+_OWN_NAMES = frozenset({*ENVELOPE_NAMES, DATA, *OVERFLOW_NAMES})
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from operator import attrgetter, itemgetter
 from typing import Any, NamedTuple
 
@@ -33,6 +34,7 @@ from s3dest_dagster.columns.level_plans import is_struct_name
 from s3dest_dagster.columns.names import OVERFLOW_NAMES
 from s3dest_dagster.columns.partition_kinds import TypedField, typed_fields
 from s3dest_dagster.keys.directories import is_spelled
+from s3dest_dagster.record_changes import selected_changes
 from s3dest_dagster.settings.partition_fields import DateUnit, FieldValues, PartitionRule
 
 _NO_TEXT = pa.scalar(None, pa.string())
@@ -166,11 +168,12 @@ def _digits(codes: NDArray[np.int64], sizes: Sequence[int]) -> list[list[int]]:
 
 def in_order(batch: Batch, order: NDArray[np.int64]) -> Batch:
     """The batch with its records in another order. It has at least two."""
+    emitted_at, changes = batch.emitted_at[order], selected_changes(batch.changes, order.tolist())
     if isinstance(batch, ArrowBatch):
         columns = [values_at(column, order) for column in batch.data.columns]
-        return ArrowBatch(pa.RecordBatch.from_arrays(columns, schema=batch.data.schema), batch.emitted_at[order])
+        return ArrowBatch(pa.RecordBatch.from_arrays(columns, schema=batch.data.schema), emitted_at, changes)
     raws = itemgetter(*order.tolist())(batch.raws)
-    return JsonBatch(raws, batch.emitted_at[order], batch.nbytes, batch.types)
+    return replace(batch, raws=raws, emitted_at=emitted_at, changes=changes)
 
 
 def _coded(texts: pa.Array) -> tuple[list[str | None], NDArray[np.int64]]:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from s3dest_dagster.columns.kinds import Layout
 from s3dest_dagster.columns.kinds.record import Record
 from s3dest_dagster.columns.names import OVERFLOW
+from s3dest_dagster.record_changes import Change
 from s3dest_dagster.settings.formats import EnvelopeName
 
 RECORD_ID = "_airbyte_ab_id"
@@ -42,21 +43,22 @@ ARROW_ENVELOPE = (
     pa.field(EMITTED_AT, EMITTED_AT_TYPE, nullable=False),
 )
 """The Arrow fields."""
-_CHANGE = ("field", "change", "reason")
-META_TYPE = pa.struct(
-    [("sync_id", pa.int64()), ("changes", pa.list_(pa.struct([(name, pa.string()) for name in _CHANGE])))]
-)
-"""What the connector's newer versions say of a record: the sync that landed it, and what it changed in it."""
+CHANGE_TYPE = pa.struct([(name, pa.string()) for name in Change._fields])
+CHANGES_TYPE = pa.list_(CHANGE_TYPE)
+META_TYPE = pa.struct([("sync_id", pa.int64()), ("changes", CHANGES_TYPE)])
+"""What the newer envelope says of a record: the sync that landed it, and what was changed in it."""
 _AVRO_CHANGE = {
     "type": "record",
     "name": "change",
-    "fields": [{"name": name, "type": "string"} for name in _CHANGE],
+    "fields": [{"name": name, "type": "string"} for name in Change._fields],
 }
 _AVRO_META = {
     "type": "record",
     "name": META,
+    # Without a namespace of their own, a field of the source that is named "change" could have the same full name.
+    "namespace": META,
     "fields": [
-        {"name": "sync_id", "type": ["null", "long"]},
+        {"name": "sync_id", "type": "long"},
         {"name": "changes", "type": {"type": "array", "items": _AVRO_CHANGE}},
     ],
 }
@@ -89,23 +91,23 @@ ENVELOPES: Mapping[EnvelopeName, Envelope] = {
     ),
     "none": Envelope((), (), ()),
 }
+ENVELOPE_NAMES = frozenset(name for envelope in ENVELOPES.values() for name in envelope.names)
+"""The names of the columns of all envelopes."""
 _SAME_MEANING = {RECORD_ID: RAW_ID, EMITTED_AT: EXTRACTED_AT, RAW_ID: RECORD_ID, EXTRACTED_AT: EMITTED_AT}
 
 
-def in_envelope(table: pa.Table, record: Record) -> pa.Table:
-    """The table in which the columns of another era's envelope have the names that they have in this record's.
+def in_envelope(table: pa.Table, written: Record, wanted: Record) -> pa.Table:
+    """The table in which the columns of another era's envelope have the names that they have in the wanted one.
 
     Args:
-        table: Records with any envelope.
-        record: The record type, which says what the envelope is to be.
+        table: Records.
+        written: Their record type.
+        wanted: The record type, which says what the envelope is to be.
     """
-    wanted = set(envelope_of(record).names)
-
-    def name_of(column: str) -> str:
-        other = _SAME_MEANING.get(column)
-        return other if other in wanted and column not in wanted else column
-
-    return table.rename_columns([name_of(name) for name in table.column_names])
+    before, now = envelope_of(written).names, envelope_of(wanted).names
+    names = {name: _SAME_MEANING.get(name) for name in before if name not in now}
+    renamed = {name: other for name, other in names.items() if other in now}
+    return table.rename_columns([renamed.get(name) or name for name in table.column_names])
 
 
 def envelope_of(record: Record) -> Envelope:

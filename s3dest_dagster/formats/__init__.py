@@ -57,6 +57,7 @@ def encoder(
     on_mismatch: OnMismatch = "overflow",
     rules: TypeRules = CONNECTOR_TYPES,
     grouper: RecordGrouper | None = None,
+    sync_number: int = 0,
 ) -> Encoder:
     """The encoder of one stream for one sync.
 
@@ -69,12 +70,13 @@ def encoder(
         on_mismatch: What happens to a value that does not fit its declared type, in Avro and Parquet.
         rules: The types of what the schema leaves open (see `record_type`).
         grouper: Groups the records by their directories, if the stream has `partition_by`.
+        sync_number: The number of the sync in the envelope `airbyte_1`, if the stream's generation does not name one.
 
     Raises:
         SchemaError: The stream has no JSON schema, or one that cannot be understood.
         MissingExtraError: The codec is Parquet's LZO, and the extra `lzo` is not installed.
     """
-    contents = contents_of(stream, record, reports_new_fields=reports_new_fields, rules=rules)
+    contents = contents_of(stream, record, reports_new_fields=reports_new_fields, rules=rules, sync_number=sync_number)
     made = format_of(settings).encoder(contents, on_mismatch)
     made.grouper = grouper
     return made

@@ -24,15 +24,17 @@ import pyarrow.compute as pc
 
 from s3dest_dagster.batch import Batch
 from s3dest_dagster.columns.binary_columns import Parts, binary_array, bounds, glued, ragged, scalar
-from s3dest_dagster.columns.converter import RecordConverter
+from s3dest_dagster.columns.converter import Converted, RecordConverter
 from s3dest_dagster.columns.kinds import Kind, Layout
 from s3dest_dagster.columns.kinds.array import Array
 from s3dest_dagster.columns.kinds.number import FLOAT
 from s3dest_dagster.columns.kinds.record import Record
 from s3dest_dagster.columns.kinds.scalar import STRING
 from s3dest_dagster.columns.kinds.temporal import DATE
-from s3dest_dagster.columns.schemas import envelope_of, record_ids, within_parquet
+from s3dest_dagster.columns.schemas import within_parquet
 from s3dest_dagster.formats.compression import avro_codec
+from s3dest_dagster.formats.envelope import EnvelopeEncoder, EnvelopeValues
+from s3dest_dagster.formats.integers import varint, varints
 from s3dest_dagster.formats.protocol import (
     PROLEPTIC_CALENDAR,
     Background,
@@ -88,14 +90,14 @@ class AvroEncoder(Encoder):
 
     def encode(self, batch: Batch, entropy: bytes) -> Encoded:
         converted = self._converter.convert(batch)
-        rows = record_rows(self._record, converted.data.columns, record_ids(entropy), batch.emitted_at)
+        rows = self._rows(batch, converted, entropy)
         frames = [self._frame(count, body) for count, body in blocks(rows)]
         return Encoded(batch.num_rows, frames, sum(map(len, frames)), converted.tally, converted.big_integers)
 
     def encode_groups(self, batch: Batch, entropy: bytes) -> Encoded:
         converted = self._converter.convert(batch)
         groups = self._groups_of(batch, converted.data)
-        rows = record_rows(self._record, converted.data.columns, record_ids(entropy), batch.emitted_at)
+        rows = self._rows(batch, converted, entropy)
         if groups.order is not None:
             rows = rows.take(pa.array(groups.order))
         return Encoded(
@@ -106,6 +108,10 @@ class AvroEncoder(Encoder):
             converted.big_integers,
             EncodedGroups(groups.values, groups.ends, groups.ends),
         )
+
+    def _rows(self, batch: Batch, converted: Converted, entropy: bytes) -> pa.Array:
+        values = self._envelope_values(batch, entropy, converted)
+        return record_rows(self._record, converted.data.columns, self.envelope, values)
 
     def _cut(self, payloads: Sequence[Any], pieces: Sequence[Sequence[Span]]) -> Iterator[tuple[Payload, int]]:
         for rows in cut_rows(payloads, pieces, _one_array):
@@ -231,12 +237,10 @@ _MAP_AS_LIST = pa.list_(pa.struct([pa.field("key", pa.string(), nullable=False),
 
 
 def record_rows(
-    record: Record, columns: Sequence[pa.Array], ids: NDArray[np.uint8], emitted_at: NDArray[np.int64]
+    record: Record, columns: Sequence[pa.Array], envelope: EnvelopeEncoder, values: EnvelopeValues
 ) -> pa.Array:
-    """One binary value per record: the envelope (`ids` has the shape (n, 36)), the fields, then the overflow map."""
-    rows, width = ids.shape
-    envelope: Parts = [varint(width), ids, ragged(*_varints(emitted_at))] if envelope_of(record).names else []
-    return glued(envelope + _record_parts(record, columns), rows)
+    """One binary value per record: the envelope, the fields, then the overflow map."""
+    return glued(envelope.avro_parts(values) + _record_parts(record, columns), len(values.emitted_at))
 
 
 def blocks(rows: pa.Array) -> Iterator[tuple[int, memoryview]]:
@@ -249,17 +253,6 @@ def blocks(rows: pa.Array) -> Iterator[tuple[int, memoryview]]:
         end = min(max(full, start + 1), len(rows))
         yield end - start, body[ends[start] : ends[end]]
         start = end
-
-
-def varint(number: int) -> bytes:
-    """A number as Avro's long: zigzag, seven bits per byte, the lowest first."""
-    rest = (number << 1) ^ (number >> 63)
-    encoded = bytearray()
-    while rest > 0x7F:
-        encoded.append(rest & 0x7F | 0x80)
-        rest >>= 7
-    encoded.append(rest)
-    return bytes(encoded)
 
 
 def _record_parts(record: Record, columns: Sequence[pa.Array]) -> Parts:
@@ -364,7 +357,7 @@ def _texts(column: pa.Array, branch: bytes, absent: bytes) -> Parts:
 def _longs(column: pa.Array, branch: bytes, absent: bytes) -> pa.Array:
     valid = _valid(column)
     numbers = column if valid is None else column.fill_null(0)
-    return _fixed(*_varints(numbers.to_numpy()), branch, valid, absent)
+    return _fixed(*varints(numbers.to_numpy()), branch, valid, absent)
 
 
 def _floats(column: pa.Array, branch: bytes, absent: bytes) -> pa.Array:
@@ -378,20 +371,6 @@ def _floats(column: pa.Array, branch: bytes, absent: bytes) -> pa.Array:
 def _booleans(column: pa.Array, branch: bytes, absent: bytes) -> pa.Array:
     true, false = scalar(branch + b"\1"), scalar(branch + b"\0")
     return pc.fill_null(pc.if_else(column, true, false), scalar(absent))
-
-
-def _varints(numbers: NDArray[np.int64]) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
-    """Numbers as Avro's longs: a left-aligned byte matrix, and the length of every row."""
-    zigzag = ((numbers << 1) ^ (numbers >> 63)).view(np.uint64)
-    widest = max(1, (int(zigzag.max(initial=0)).bit_length() + 6) // 7)
-    matrix = np.empty((len(zigzag), widest), np.uint8)
-    lengths = np.ones(len(zigzag), np.int32)
-    for position in range(widest):
-        rest = zigzag >> np.uint64(7 * position)
-        has_more = rest > 0x7F
-        lengths += has_more
-        matrix[:, position] = (rest & np.uint64(0x7F)).astype(np.uint8) | (has_more.view(np.uint8) << 7)
-    return matrix, lengths
 
 
 def _fixed(

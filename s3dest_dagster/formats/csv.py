@@ -20,7 +20,7 @@ from s3dest_dagster.columns.diagnostics import Diagnostic, cell_diagnostics
 from s3dest_dagster.columns.kinds.record import Record
 from s3dest_dagster.columns.names import OVERFLOW
 from s3dest_dagster.columns.overflow import OverflowNames
-from s3dest_dagster.columns.schemas import DATA, envelope_of, record_ids, reserved_names
+from s3dest_dagster.columns.schemas import DATA, envelope_of, reserved_names
 from s3dest_dagster.errors import SettingsError
 from s3dest_dagster.formats.csv_cells import Dialect, cell_rows, compact_lines, quoted, without_first_delimiter
 from s3dest_dagster.formats.csv_columns import cells_of_column, cells_of_records
@@ -28,7 +28,7 @@ from s3dest_dagster.formats.csv_reading import record_reader, rows_of, unquoted
 from s3dest_dagster.formats.protocol import Contents, OnMismatch
 from s3dest_dagster.formats.reading import Line
 from s3dest_dagster.formats.root_fields import RootFieldReader, RootFields
-from s3dest_dagster.formats.text import JoinedLines, LineColumn, Lines, Text, TextEncoder, decimal_texts
+from s3dest_dagster.formats.text import JoinedLines, LineColumn, Lines, Text, TextEncoder
 from s3dest_dagster.settings.formats import CsvFormat, Flattening
 
 
@@ -134,12 +134,7 @@ class CsvEncoder(TextEncoder[CsvFormat]):
 
     def _envelope(self, batch: Batch, entropy: bytes) -> Parts:
         """The cells of the envelope, without a delimiter after the last."""
-        if not self._has_envelope:
-            return []
-        id_quote = b'"' if self._dialect.quotes_plain_texts else b""
-        time_quote = b'"' if self._dialect.quotes_numbers else b""
-        between = id_quote + self._dialect.delimiter + time_quote
-        return [id_quote, record_ids(entropy), between, decimal_texts(batch.emitted_at), time_quote]
+        return self.envelope.cells(self._envelope_values(batch, entropy), self._dialect)
 
     def _lines_with_data(self, raws: Sequence[bytes], batch: Batch, entropy: bytes) -> Lines:
         """Lines whose last cell is the whole record."""

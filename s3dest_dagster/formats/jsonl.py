@@ -22,14 +22,12 @@ from s3dest_dagster.columns.diagnostics import Diagnostic, line_diagnostics
 from s3dest_dagster.columns.kinds.record import Record
 from s3dest_dagster.columns.names import OVERFLOW
 from s3dest_dagster.columns.overflow import OverflowNames
-from s3dest_dagster.columns.schemas import DATA, EMITTED_AT, GENERATION_ID, META, RECORD_ID, envelope_of, record_ids
+from s3dest_dagster.columns.schemas import DATA, GENERATION_ID, META, envelope_of
 from s3dest_dagster.formats.protocol import Contents, OnMismatch
 from s3dest_dagster.formats.reading import Line
-from s3dest_dagster.formats.text import JoinedLines, Lines, Text, TextEncoder, decimal_texts
+from s3dest_dagster.formats.text import JoinedLines, Lines, Text, TextEncoder
 from s3dest_dagster.settings.formats import JsonlFormat
 
-_ENVELOPE = (RECORD_ID, EMITTED_AT)
-_ENVELOPE_KEYS = tuple(f'"{name}"'.encode() for name in _ENVELOPE)
 _ESCAPED_LETTERS = (rb"\u005", rb"\u006", rb"\u007")
 """The beginnings of escapes for letters in envelope names. A key with such an escape may equal an envelope name."""
 _QUOTE = ord('"')
@@ -55,20 +53,20 @@ class JsonlEncoder(TextEncoder[JsonlFormat]):
     """Encodes records as lines of JSON. Values keep the source's spelling, since they are not even parsed."""
 
     def lines(self, raws: Sequence[bytes], batch: Batch, entropy: bytes) -> tuple[Lines, Tally]:
-        if not self._has_envelope:
+        if not self.envelope.names:
             return JoinedLines(None, raws, b"\n"), Tally()
         heads = pieces(glued(self._head(batch, entropy), batch.num_rows))
         if not self._is_flat:
             return JoinedLines(heads, raws, b"}\n"), Tally()
-        bodies, heads, tally = _flattened(raws, heads)
+        bodies, heads, tally = _flattened(raws, heads, self.envelope.names)
         return JoinedLines(heads, bodies, b"\n"), tally
 
     def arrow_lines(self, batch: ArrowBatch, entropy: bytes) -> pa.Array | None:
         names = batch.data.schema.names
-        if self._is_flat and (not names or any(name in _ENVELOPE for name in names)):
+        if self._is_flat and (not names or any(name in self.envelope.names for name in names)):
             return None
         record = object_parts(names, batch.data.columns, Refused())
-        if not self._has_envelope:
+        if not self.envelope.names:
             return glued([*record, b"\n"], batch.num_rows)
         head = self._head(batch, entropy)
         parts = [*head, *record[1:], b"\n"] if self._is_flat else [*head, *record, b"}\n"]
@@ -77,16 +75,13 @@ class JsonlEncoder(TextEncoder[JsonlFormat]):
     def _head(self, batch: Batch, entropy: bytes) -> Parts:
         """What is before every record's own text."""
         quote = b'"' if self._settings.emitted_at == "text" else b""
-        return [
-            b'{"%b":"' % RECORD_ID.encode(),
-            record_ids(entropy),
-            b'","%b":%b' % (EMITTED_AT.encode(), quote),
-            decimal_texts(batch.emitted_at),
-            b"%b," % quote if self._is_flat else b'%b,"%b":' % (quote, DATA.encode()),
-        ]
+        members = self.envelope.json_members(self._envelope_values(batch, entropy), quote)
+        return members if self._is_flat else [*members, b'"%b":' % DATA.encode()]
 
 
-def _flattened(raws: Sequence[bytes], heads: list[bytes]) -> tuple[list[bytes], list[bytes], Tally]:
+def _flattened(
+    raws: Sequence[bytes], heads: list[bytes], envelope: Sequence[str]
+) -> tuple[list[bytes], list[bytes], Tally]:
     """The records' texts after the opening brace, and the heads without the comma before an empty record.
 
     A field with the name of an envelope column goes into the object `_airbyte_additional_properties` at the end of the
@@ -96,32 +91,33 @@ def _flattened(raws: Sequence[bytes], heads: list[bytes]) -> tuple[list[bytes], 
     for number in [number for number, body in enumerate(bodies) if body[0] != _QUOTE]:
         if bodies[number].lstrip().startswith(b"}"):
             heads[number] = heads[number][:-1]
-    if not _may_clash(b"\n".join(bodies)):
+    keys = [f'"{name}"'.encode() for name in envelope]
+    if not _may_clash(b"\n".join(bodies), keys):
         return bodies, heads, Tally()
     moved: Counter[Entry] = Counter()
-    bodies = [_without_clash(body, moved) if _may_clash(body) else body for body in bodies]
+    bodies = [_without_clash(body, envelope, moved) if _may_clash(body, keys) else body for body in bodies]
     return bodies, heads, tally_of(moved)
 
 
-def _may_clash(text: bytes) -> bool:
-    """Whether JSON text may have a key with the name of an envelope column, with or without escapes."""
-    if b'"_airbyte_' in text and any(key in text for key in _ENVELOPE_KEYS):
+def _may_clash(text: bytes, keys: Sequence[bytes]) -> bool:
+    """Whether JSON text may have one of these keys, the names of the envelope's columns, with or without escapes."""
+    if b'"_airbyte_' in text and any(key in text for key in keys):
         return True
     return b"\\" in text and rb"\u00" in text and any(letter in text for letter in _ESCAPED_LETTERS)
 
 
-def _without_clash(body: bytes, moved: Counter[Entry]) -> bytes:
+def _without_clash(body: bytes, envelope: Sequence[str], moved: Counter[Entry]) -> bytes:
     """A record's text after the opening brace, with fields that have envelope names moved to the overflow object."""
     pairs = pairs_of(b"{" + body)
     overflow: list[Member] = []
     names = OverflowNames()
     for name, value in reversed(pairs):  # reversed, so that the last value of a repeated name keeps the name
-        if name in _ENVELOPE:
+        if name in envelope:
             overflow.append((names.allocate(name), value))
     if not overflow:
         return body
-    moved.update((Outcome.UNDECLARED, name) for name, value in pairs if name in _ENVELOPE and value != b"null")
-    kept = [(name, value) for name, value in pairs if name not in (*_ENVELOPE, OVERFLOW)]
+    moved.update((Outcome.UNDECLARED, name) for name, value in pairs if name in envelope and value != b"null")
+    kept = [(name, value) for name, value in pairs if name not in (*envelope, OVERFLOW)]
     for own in [value for name, value in pairs if name == OVERFLOW]:
         for name, value in pairs_of(own) if own.startswith(b"{") else [(OVERFLOW, own)]:
             overflow.append((names.allocate(name), value))

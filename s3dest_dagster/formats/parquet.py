@@ -13,7 +13,6 @@ from dataclasses import replace
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -26,15 +25,14 @@ from s3dest_dagster.columns.kinds.record import Record
 from s3dest_dagster.columns.kinds.union import Position
 from s3dest_dagster.columns.retyping import aligned, children
 from s3dest_dagster.columns.schemas import (
+    RAW_ID,
     RECORD_ID,
     avro_schema,
-    emitted_at_column,
     envelope_of,
-    record_id_column,
-    record_ids,
     within_parquet,
 )
 from s3dest_dagster.formats.compression import PARQUET_CODECS
+from s3dest_dagster.formats.envelope import EnvelopeValues
 from s3dest_dagster.formats.parquet_dictionaries import dictionary_columns
 from s3dest_dagster.formats.parquet_lzo import Frame, PageRewriter, is_lzo, without_lzo
 from s3dest_dagster.formats.protocol import (
@@ -58,7 +56,7 @@ from s3dest_dagster.formats.row_filter import RowFilter
 from s3dest_dagster.settings.formats import ParquetFormat
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    pass
 
 AVRO_SCHEMA_KEY = "parquet.avro.schema"
 """The metadata key under which parquet-avro writes and expects a file's Avro schema."""
@@ -110,30 +108,26 @@ class ParquetEncoder(Encoder):
         record = within_parquet(contents.record)
         self._settings = settings
         self._converter = RecordConverter(record, layout=layout, on_mismatch=on_mismatch)
-        self._has_envelope = bool(envelope_of(record).names)
         schema = pa.schema([*envelope_of(record).arrow, *self._converter.schema])
         self._schema = with_field_ids(schema, record, layout=layout) if settings.field_ids else schema
         self._metadata = {AVRO_SCHEMA_KEY: avro_schema_of_columns(record, layout), **PROLEPTIC_CALENDAR}
 
     def encode(self, batch: Batch, entropy: bytes) -> Encoded:
         converted = self._converter.convert(batch)
-        return self._encoded(converted, converted.data, entropy, batch.emitted_at)
+        return self._encoded(converted, converted.data, self._envelope_values(batch, entropy, converted))
 
     def encode_groups(self, batch: Batch, entropy: bytes) -> Encoded:
         converted = self._converter.convert(batch)
-        groups, data, emitted_at = self._groups_of(batch, converted.data), converted.data, batch.emitted_at
+        groups, data = self._groups_of(batch, converted.data), converted.data
+        values = self._envelope_values(batch, entropy, converted)
         if groups.order is not None:
-            data, emitted_at = data.take(pa.array(groups.order)), emitted_at[groups.order]
-        encoded = self._encoded(converted, data, entropy, emitted_at)
+            data, values = data.take(pa.array(groups.order)), values.in_order(groups.order)
+        encoded = self._encoded(converted, data, values)
         return replace(encoded, groups=EncodedGroups(groups.values, groups.ends, groups.ends))
 
-    def _encoded(
-        self, converted: Converted, data: pa.RecordBatch, entropy: bytes, emitted_at: NDArray[np.int64]
-    ) -> Encoded:
+    def _encoded(self, converted: Converted, data: pa.RecordBatch, values: EnvelopeValues) -> Encoded:
         """The converted records with their envelope."""
-        columns = data.columns
-        if self._has_envelope:
-            columns = [record_id_column(record_ids(entropy)), emitted_at_column(emitted_at), *columns]
+        columns = [*self.envelope.columns(values), *data.columns]
         whole = pa.RecordBatch.from_arrays(columns, schema=self._schema)
         return Encoded(data.num_rows, whole, whole.nbytes, converted.tally, converted.big_integers)
 
@@ -154,7 +148,7 @@ class ParquetEncoder(Encoder):
 
     def open(self, sink: Sink, marker: bytes, background: Background = run_now) -> ParquetObject:
         # Where keys recur, objects are distinguished by their content. With an envelope, no two are equal.
-        own = {} if self._has_envelope else {OBJECT_ID_KEY: marker.hex()}
+        own = {} if self.envelope.names else {OBJECT_ID_KEY: marker.hex()}
         return ParquetObject(sink, self._settings, self._schema, self._metadata | own)
 
 
@@ -247,7 +241,7 @@ def _writer_options(settings: ParquetFormat, rows: pa.Table) -> dict[str, Any]:
         "compression": codec.name,
         "compression_level": codec.level,
         "use_dictionary": settings.dictionary_encoding
-        and dictionary_columns(rows, dictionary_bytes, unique=[RECORD_ID]),
+        and dictionary_columns(rows, dictionary_bytes, unique=[RECORD_ID, RAW_ID]),
         "dictionary_pagesize_limit": dictionary_bytes,
         "data_page_size": page_bytes,
         "write_batch_size": _values_per_check(rows, min(page_bytes, dictionary_bytes)),

@@ -14,14 +14,18 @@ import numpy as np
 import pyarrow as pa
 
 from s3dest_dagster.batch import Batch, Tally
+from s3dest_dagster.columns.converter import Converted
 from s3dest_dagster.columns.diagnostics import Diagnostic, column_diagnostics
 from s3dest_dagster.columns.json_schema import record_type
 from s3dest_dagster.columns.kinds.record import Record
 from s3dest_dagster.columns.names import OVERFLOW_NAMES
+from s3dest_dagster.columns.overflow_changes import overflow_changes
 from s3dest_dagster.columns.partition_values import Groups, RecordGrouper
-from s3dest_dagster.columns.schemas import avro_schema_text, text_fingerprint
+from s3dest_dagster.columns.schemas import avro_schema_text, record_ids, text_fingerprint
 from s3dest_dagster.errors import SchemaError
+from s3dest_dagster.formats.envelope import EnvelopeEncoder, EnvelopeValues, SyncNumbers
 from s3dest_dagster.formats.row_filter import RowFilter
+from s3dest_dagster.record_changes import joined_changes
 from s3dest_dagster.settings.formats import CONNECTOR_TYPES, FormatSettings, TypeRules
 from s3dest_dagster.settings.partition_fields import FieldValues
 from s3dest_dagster.stream import Stream
@@ -71,6 +75,8 @@ class Contents:
     """The Avro schema of the records, as canonical JSON text."""
     fingerprint: str
     """SHA-256 of `schema_text`. If two fingerprints are equal, the objects have equal columns."""
+    numbers: SyncNumbers
+    """What the envelope says of the sync."""
 
 
 def contents_of(
@@ -79,6 +85,7 @@ def contents_of(
     *,
     reports_new_fields: bool = False,
     rules: TypeRules = CONNECTOR_TYPES,
+    sync_number: int = 0,
 ) -> Contents:
     """The contents of the stream's objects.
 
@@ -87,6 +94,7 @@ def contents_of(
         record: The stream's columns. Default: those of its JSON schema.
         reports_new_fields: See `Contents`.
         rules: The types of what the schema leaves open (see `record_type`).
+        sync_number: The number of the sync, if the stream's generation does not name one.
 
     Raises:
         SchemaError: The stream has no JSON schema, or one that cannot be understood (see `record_type`).
@@ -100,7 +108,10 @@ def contents_of(
     declared = stream.json_schema.get("properties") or ()
     properties = (*(field.source for field in record.fields), *sorted(OVERFLOW_NAMES.intersection(declared)))
     schema_text = avro_schema_text(record)
-    return Contents(record, properties, reports_new_fields, schema_text, text_fingerprint(schema_text))
+    numbers = SyncNumbers(sync_number)
+    if (generation := stream.generation) is not None:
+        numbers = SyncNumbers(sync_number if generation.sync_id is None else generation.sync_id, generation.id)
+    return Contents(record, properties, reports_new_fields, schema_text, text_fingerprint(schema_text), numbers)
 
 
 Payload: TypeAlias = bytes | list[bytes] | pa.RecordBatch | pa.Array
@@ -203,6 +214,8 @@ class Encoder(ABC):
         self.record = contents.record
         self.schema_text = contents.schema_text
         self.fingerprint = contents.fingerprint
+        self.envelope = EnvelopeEncoder(contents.record.envelope, contents.numbers)
+        """Makes the envelope of the records."""
         self.grouper: RecordGrouper | None = None
         """Groups the records by their directories. None if the stream has none."""
 
@@ -241,6 +254,14 @@ class Encoder(ABC):
         Raises:
             RecordError: A record cannot be landed.
         """
+
+    def _envelope_values(self, batch: Batch, entropy: bytes, converted: Converted | None = None) -> EnvelopeValues:
+        """The values of a batch's envelope. What its conversion to columns has changed is among the changes."""
+        changes = batch.changes
+        if self.envelope.has_changes and converted is not None and converted.tally.overflowed:
+            own = overflow_changes(converted.record, converted.data.columns, converted.tally)
+            changes = joined_changes(changes, own)
+        return EnvelopeValues(record_ids(entropy), batch.emitted_at, changes)
 
     def _groups_of(self, batch: Batch, columns: pa.RecordBatch) -> Groups:
         """The groups of a batch that was converted to columns."""

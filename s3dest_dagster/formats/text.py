@@ -13,7 +13,6 @@ from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-import numpy as np
 import pyarrow as pa
 
 from s3dest_dagster.batch import ArrowBatch, Batch, JsonBatch, Tally
@@ -25,7 +24,6 @@ from s3dest_dagster.columns.diagnostics import Diagnostic, unknown_type_diagnost
 from s3dest_dagster.columns.json_names import JsonNames, SourceNames
 from s3dest_dagster.columns.kinds.record import Record
 from s3dest_dagster.columns.partition_values import in_order
-from s3dest_dagster.columns.schemas import envelope_of
 from s3dest_dagster.formats.compression import TEXT_CODECS, ByteStream, decompress_text
 from s3dest_dagster.formats.protocol import (
     Background,
@@ -45,7 +43,6 @@ from s3dest_dagster.formats.row_filter import RowFilter
 from s3dest_dagster.settings.formats import Flattening, TextFormat
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
     from typing_extensions import Buffer
 
 _TEXT_OVERHEAD = 300
@@ -132,7 +129,6 @@ class TextEncoder(Encoder, Generic[TextSettings]):
         super().__init__(settings, contents)
         self._settings = settings
         self._is_flat = settings.flattening is Flattening.ROOT
-        self._has_envelope = bool(envelope_of(contents.record).names)
         self._json_names = JsonNames(contents.record, root=not self.has_header, reports=contents.reports_new_fields)
 
     @property
@@ -288,26 +284,3 @@ def json_texts(batch: Batch) -> Sequence[bytes]:
         return batch.raws
     refuse_unwritable(batch.data)
     return pieces(object_texts(batch.data.schema.names, batch.data.columns, batch.num_rows, Refused()))
-
-
-_FOUR_DIGITS = (
-    (np.arange(10_000)[:, None] // [1000, 100, 10, 1] % 10 + ord("0")).astype(np.uint8).view(np.uint32).ravel()
-)
-_MILLIS_DIGITS = 13  # the digits of a time in milliseconds in the years 2002 to 2285
-
-
-def decimal_texts(numbers: NDArray[np.int64]) -> pa.Array | NDArray[np.uint8]:
-    """Integers as decimal digits: a byte matrix if all are times of the years 2002 to 2285, else a binary column."""
-    if len(numbers) and numbers.min() >= 10 ** (_MILLIS_DIGITS - 1) and numbers.max() < 10**_MILLIS_DIGITS:
-        return _digits(numbers)[:, -_MILLIS_DIGITS:]
-    return pa.array(numbers, pa.int64()).cast(pa.string()).cast(pa.binary())
-
-
-def _digits(numbers: NDArray[np.int64]) -> NDArray[np.uint8]:
-    """Integers from 0 to 10¹⁶ - 1 as 16 digits."""
-    texts = np.empty((len(numbers), 4), np.uint32)
-    for position in (3, 2, 1, 0):
-        rest = numbers // 10_000
-        texts[:, position] = _FOUR_DIGITS.take(numbers - rest * 10_000)
-        numbers = rest
-    return texts.view(np.uint8)

@@ -18,7 +18,7 @@ from s3dest_dagster.formats import Encoder, encoder, format_of
 from s3dest_dagster.ingest.encode_queue import EncodedBatch
 from s3dest_dagster.settings.destination import S3Destination
 from s3dest_dagster.settings.schema_contract import SchemaContract, Verdict
-from s3dest_dagster.stream import Stream, StreamId
+from s3dest_dagster.stream import Stream, StreamId, Sync
 
 
 def contract_of(destination: S3Destination, stream: Stream) -> SchemaContract:
@@ -50,12 +50,14 @@ class Encoding:
         destination: The settings that the stream lands with.
         stream: The stream, with its name as in the source and its declared schema.
         landed: The stream's name as it is in the bucket.
+        sync: The sync, whose number records of the newer envelope have.
     """
 
-    def __init__(self, destination: S3Destination, stream: Stream, landed: StreamId) -> None:
+    def __init__(self, destination: S3Destination, stream: Stream, landed: StreamId, sync: Sync) -> None:
         self.rules = evolution_rules(destination, stream, landed)
         """The rules by which the stream's columns follow its schema."""
         self._destination = destination
+        self._sync = sync
 
     def encoder(self, stream: Stream, record: Record, *, may_overflow: bool = True) -> Encoder:
         """The encoder for these columns. If the columns can change, values that do not fit are judged afterwards."""
@@ -67,6 +69,7 @@ class Encoding:
             reports_new_fields=self.rules.names_new_fields and not self.rules.is_declared,
             on_mismatch="overflow" if may_overflow else self._destination.on_type_mismatch,
             grouper=RecordGrouper(rule, record, self.rules.stream) if rule else None,
+            sync_number=self._sync.number,
         )
 
     def check(self, encoded: EncodedBatch, stream: Stream, discarded: frozenset[str]) -> None:
@@ -109,12 +112,19 @@ class FixedSchema:
         landed: The stream's name as it is in the bucket.
         record: The columns, as the driver has reserved them.
         discarded: `StreamSchema.discarded` of the driver.
+        sync: As in `Encoding`.
     """
 
     def __init__(
-        self, destination: S3Destination, stream: Stream, landed: StreamId, record: Record, discarded: frozenset[str]
+        self,
+        destination: S3Destination,
+        stream: Stream,
+        landed: StreamId,
+        record: Record,
+        discarded: frozenset[str],
+        sync: Sync,
     ) -> None:
-        self._encoding = Encoding(destination, stream, landed)
+        self._encoding = Encoding(destination, stream, landed, sync)
         self._stream = stream
         self._discarded = discarded
         columns = record.dropping_undeclared() if self._encoding.rules.drops_undeclared else record

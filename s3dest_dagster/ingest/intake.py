@@ -13,10 +13,11 @@ from typing import Protocol
 import numpy as np
 
 from s3dest_dagster.batch import ArrowBatch, BadRecord, Batch, FiniteRecord, JsonBatch, common_types
-from s3dest_dagster.columns.non_finite import finite_batch, split_batch
+from s3dest_dagster.columns.non_finite import finite_batch, non_finite_changes, split_batch
 from s3dest_dagster.ingest.field_filter import FieldFilter
 from s3dest_dagster.ingest.receipt import Progress
 from s3dest_dagster.ingest.segment_writer import SegmentWriter
+from s3dest_dagster.record_changes import nulled
 from s3dest_dagster.settings.destination import S3Destination
 
 _FINITE_AT_ONCE = 256
@@ -102,7 +103,8 @@ class Intake:
         times = np.array([each.emitted_at for each in records], np.int64)
         self._writer.segment.count_non_finite(Counter(name for each in records for name in each.fields))
         types = common_types(each.types for each in records)
-        self._pass_on(JsonBatch(raws, times, sum(map(len, raws)), types))
+        changes = {row: (*each.changes, *nulled(each.fields)) for row, each in enumerate(records)}
+        self._pass_on(JsonBatch(raws, times, sum(map(len, raws)), types, changes))
 
     def _pass_on(self, batch: Batch) -> None:
         batch = self._fields.apply(batch)
@@ -120,6 +122,8 @@ class Intake:
         """The batch without NaN and infinite numbers, or without the rows that have some."""
         if self._destination.non_finite_policy == "null":
             finite, counts = finite_batch(batch)
+            if counts and self._destination.tells_changes:
+                finite = replace(finite, changes=non_finite_changes(batch.data))
             self._writer.segment.count_non_finite(counts)
             return finite
         split = split_batch(batch)

@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from s3dest_dagster.batch import ArrowBatch, BadRecord, Batch, JsonBatch, SourceItem, State, StreamBatch
 from s3dest_dagster.printable import amount
+from s3dest_dagster.record_changes import selected_changes
 from s3dest_dagster.stream import StreamId
 
 
@@ -86,7 +87,8 @@ class ReadLimit:
 
 def _first_rows(batch: Batch, count: int) -> Batch:
     """The first records of a batch."""
+    emitted_at, changes = batch.emitted_at[:count], selected_changes(batch.changes, range(count))
     if isinstance(batch, ArrowBatch):
-        return ArrowBatch(batch.data.slice(0, count), batch.emitted_at[:count])
+        return ArrowBatch(batch.data.slice(0, count), emitted_at, changes)
     raws = batch.raws[:count]
-    return replace(batch, raws=raws, emitted_at=batch.emitted_at[:count], nbytes=sum(map(len, raws)))
+    return replace(batch, raws=raws, emitted_at=emitted_at, nbytes=sum(map(len, raws)), changes=changes)

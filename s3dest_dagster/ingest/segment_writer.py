@@ -59,7 +59,7 @@ class SyncWriter:
         self._keys_distinct = keys_distinct
         self._replaces = replaces_all(target.destination, stream, scope, commit.commit_log, commit.head)
         self._schema = StreamSchema(
-            target.destination, stream, commit.registry_entry, commit.commit_log.scope, replaces=self._replaces
+            target.destination, stream, commit.registry_entry, commit.commit_log.scope, sync, replaces=self._replaces
         )
         self._directories = directory_count(target.destination, stream, scope)
         self._keys: KeyAllocator | None = None

@@ -34,7 +34,7 @@ from s3dest_dagster.ingest.encode_queue import EncodedBatch
 from s3dest_dagster.ingest.encoding import Encoding, evolution_rules
 from s3dest_dagster.settings.destination import S3Destination
 from s3dest_dagster.settings.schema_contract import Verdict
-from s3dest_dagster.stream import Scope, Stream
+from s3dest_dagster.stream import Scope, Stream, Sync
 
 _MOST_CHANGES = 50
 """How often one sync gets another encoder because of its records. Later new fields go to the overflow, so that a source
@@ -79,6 +79,7 @@ class StreamSchema:
         stream: The stream, with its name as in the source.
         registry_entry: The stream's registry entry, already checked.
         scope: The scope to land, with its stream's name as it is in the bucket.
+        sync: As in `Encoding`.
         replaces: Whether the sync replaces what the scope holds.
     """
 
@@ -88,6 +89,7 @@ class StreamSchema:
         stream: Stream,
         registry_entry: RegistryEntry,
         scope: Scope,
+        sync: Sync,
         *,
         replaces: bool,
     ) -> None:
@@ -101,7 +103,7 @@ class StreamSchema:
         self._registry_entry = registry_entry
         self._replaced = scope if replaces else None
         self._discarded: frozenset[str] = frozenset()
-        self._encoding = Encoding(destination, stream, scope.stream)
+        self._encoding = Encoding(destination, stream, scope.stream, sync)
         self._rules = self._encoding.rules
         self._declared = stream.json_schema
         self._open_names: frozenset[str] = frozenset()

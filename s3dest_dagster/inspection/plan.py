@@ -184,7 +184,7 @@ def _stream_plan(
     format_ = format_of(target.destination.format)
     first_key = _first_key(target, template, commit_log, head, stream, sync, replaces=replaces)
     refuse_held_keys(target.bucket, template, scope, [first_key], entry.given_to)
-    encoding = Encoding(target.destination, stream, scope.stream)
+    encoding = Encoding(target.destination, stream, scope.stream, sync)
     if entry.is_new:
         refuse_new_stream(encoding.rules.stream, encoding.rules.contract)
     evolution = planned_columns(target.destination, stream, entry, scope, replaces=replaces)

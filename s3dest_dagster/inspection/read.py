@@ -162,7 +162,7 @@ class ScopeSnapshot:
         record = readable_record(written, columns)
         table = read_table(format_of(each.segment), record, found[0], written=written.record, rows=rows)
         try:
-            whole = aligned(in_envelope(table, columns), table_schema(columns))
+            whole = aligned(in_envelope(table, record, columns), table_schema(columns))
         except pa.ArrowException as error:
             raise self._unlike(each, error) from error
         return whole if rows is None else whole.filter(rows.expression)

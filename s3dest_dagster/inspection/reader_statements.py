@@ -14,7 +14,7 @@ from s3dest_dagster.columns.kinds import Kind
 from s3dest_dagster.columns.kinds.array import Array
 from s3dest_dagster.columns.kinds.decimal import Decimal
 from s3dest_dagster.columns.kinds.record import Record
-from s3dest_dagster.columns.schemas import DATA, EMITTED_AT, avro_schema, envelope_of
+from s3dest_dagster.columns.schemas import DATA, EMITTED_AT, EXTRACTED_AT, GENERATION_ID, META, avro_schema, envelope_of
 from s3dest_dagster.keys import KeyTemplate
 from s3dest_dagster.keys.directories import directory_name
 from s3dest_dagster.settings.formats import AvroFormat, CsvFormat, FormatSettings, JsonlFormat, ParquetFormat
@@ -25,6 +25,10 @@ _STORED = {
     ParquetFormat: "STORED AS PARQUET",
     JsonlFormat: "ROW FORMAT SERDE 'org.openx.data.jsonserde.JsonSerDe'",
     CsvFormat: "ROW FORMAT SERDE 'org.apache.hadoop.hive.serde2.OpenCSVSerde'",
+}
+_ENVELOPE_TYPES = {
+    META: "struct<`sync_id`:bigint,`changes`:array<struct<`field`:string,`change`:string,`reason`:string>>>",
+    GENERATION_ID: "bigint",
 }
 _HIVE_TYPES = {
     "integer": "bigint",
@@ -131,7 +135,7 @@ def _columns(record: Record, rule: PartitionRule, format_: FormatSettings) -> It
     directories = {each.name.lower() for each in rule}
     is_text = not format_.is_typed
     for name in envelope_of(record).names:
-        yield name, "timestamp" if name == EMITTED_AT and not is_text else "string"
+        yield name, _envelope_type(name, format_)
     if is_text and format_.flattening.value == "No flattening":  # type: ignore[attr-defined]
         yield DATA, _hive_type(record, is_text=True) if isinstance(format_, JsonlFormat) else "string"
         return
@@ -141,6 +145,12 @@ def _columns(record: Record, rule: PartitionRule, format_: FormatSettings) -> It
             yield name, "string" if isinstance(format_, CsvFormat) else _hive_type(column.kind, is_text=is_text)
         elif isinstance(format_, CsvFormat):
             yield f"{name}_in_file", "string"  # CSV has its columns by their positions
+
+
+def _envelope_type(name: str, format_: FormatSettings) -> str:
+    if name in (EMITTED_AT, EXTRACTED_AT) and format_.is_typed:
+        return "timestamp"
+    return "string" if isinstance(format_, CsvFormat) else _ENVELOPE_TYPES.get(name, "string")
 
 
 def _hive_type(kind: Kind, *, is_text: bool) -> str:

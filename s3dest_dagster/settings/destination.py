@@ -19,9 +19,9 @@ from s3dest_dagster.keys import DEFAULT_PATH_FORMAT, KeyTemplate
 from s3dest_dagster.settings.fields import Settings, documented, refuse_variables, setting
 from s3dest_dagster.settings.formats import (
     Decimals,
+    EnvelopeName,
     FormatSettings,
     JsonlFormat,
-    LandedEnvelope,
     NaiveMoments,
     OpenObjects,
     TypeRules,
@@ -184,9 +184,10 @@ class RecordSettings(Settings):
         default=None,
         hash=False,
     )
-    envelope: LandedEnvelope = setting(
+    envelope: EnvelopeName = setting(
         'The columns that every record has besides its own: `"airbyte_0"` is `_airbyte_ab_id` and '
-        '`_airbyte_emitted_at`, and `"none"` is none of them, see [envelope](formats.md#the-envelope).',
+        '`_airbyte_emitted_at`, `"airbyte_1"` is `_airbyte_raw_id`, `_airbyte_extracted_at`, `_airbyte_meta` and '
+        '`_airbyte_generation_id`, and `"none"` is none of them, see [envelope](formats.md#the-envelope).',
         default="airbyte_0",
     )
     on_bad_record: Literal["fail", "quarantine"] = setting(
@@ -237,6 +238,11 @@ class RecordSettings(Settings):
     def non_finite_policy(self) -> Literal["fail", "quarantine", "null"]:
         """What happens to a record with a number that is NaN or infinite."""
         return self.on_non_finite or self.on_bad_record
+
+    @property
+    def tells_changes(self) -> bool:
+        """Whether a record tells what was changed in it."""
+        return self.envelope == "airbyte_1"
 
     @property
     def searches_arrow(self) -> bool:

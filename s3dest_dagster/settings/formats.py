@@ -236,7 +236,7 @@ class JsonlFormat(TextFormat):
         connector="flattening",
     )
     emitted_at: Literal["text", "number"] = setting(
-        '`_airbyte_emitted_at` as text; `"number"` as a number.',
+        '`_airbyte_emitted_at`, or `_airbyte_extracted_at`, as text; `"number"` as a number.',
         default="text",
     )
 
@@ -419,8 +419,6 @@ NaiveMoments = Literal["utc", "keep"]
 Decimals = Literal["exact", "connector"]
 EnvelopeName = Literal["airbyte_0", "airbyte_1", "none"]
 """The columns that every record has besides its own fields, named after the connector's eras."""
-LandedEnvelope = Literal["airbyte_0", "none"]
-"""The envelopes that objects are landed with. Those of the other are read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -435,7 +433,7 @@ class TypeRules:
     """Whether a moment that is declared to have no zone is taken as UTC, or stays without a zone."""
     decimals: Decimals = "exact"
     """Whether `multipleOf` and `airbyte_type: big_number` declare decimals, or nothing, as in the connector."""
-    envelope: LandedEnvelope = "airbyte_0"
+    envelope: EnvelopeName = "airbyte_0"
     """The columns before those of the record, whose names no field can have."""
 
 

@@ -24,7 +24,15 @@ LONGEST_NAME = 255
 """The most characters of a column's name that a user gives: Glue, Athena and Hive accept no more."""
 RESERVED_NAMES = ("_airbyte_additional_properties", "_ab_additional_properties")
 """The names of the overflow, which every object has."""
-ENVELOPE_NAMES = ("_airbyte_ab_id", "_airbyte_emitted_at", "_airbyte_data")
+ENVELOPE_NAMES = (
+    "_airbyte_ab_id",
+    "_airbyte_emitted_at",
+    "_airbyte_raw_id",
+    "_airbyte_extracted_at",
+    "_airbyte_meta",
+    "_airbyte_generation_id",
+    "_airbyte_data",
+)
 """The names of columns that every record has or can have besides its own."""
 Paths = tuple[FieldPath, ...]
 OnDeselected = Literal["exclude", "land"]

@@ -113,6 +113,7 @@ def begin(
         fields.stream,
         commit.registry_entry,
         commit.commit_log.scope,
+        sync,
         replaces=replaces_scope(destination, stream, scope),
     )
     columns.declare()
@@ -346,7 +347,12 @@ class _OrderCommit:
                 collector.append(receipt)
             staged = collector.finish()
             schema = FixedSchema(
-                self._destination, stream, order.landed_scope.stream, order.record, frozenset(order.discarded)
+                self._destination,
+                stream,
+                order.landed_scope.stream,
+                order.record,
+                frozenset(order.discarded),
+                order.sync,
             )
             return commit.build_segment(
                 StagedSync(

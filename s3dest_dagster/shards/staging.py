@@ -107,7 +107,9 @@ class _ShardWriter:
         self._directories = directory_count(target.destination, stream, order.scope)
         self._replaces = replaces_scope(target.destination, stream, landed)
         self._metadata = metadata_of(stream)
-        self._schema = FixedSchema(target.destination, stream, landed.stream, order.record, frozenset(order.discarded))
+        self._schema = FixedSchema(
+            target.destination, stream, landed.stream, order.record, frozenset(order.discarded), order.sync
+        )
         if self._schema.encoder.fingerprint != order.fingerprint:
             raise SchemaError(
                 f"This version of s3dest-dagster would write other columns of {order.scope} than the driver has "

@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable
-from dataclasses import MISSING, Field, fields
+from dataclasses import MISSING, Field, fields, replace
 from datetime import UTC, datetime
 from enum import Enum
 from functools import partial
@@ -42,6 +42,7 @@ from s3dest_dagster.dagster.component.sources import SOURCE_KINDS
 from s3dest_dagster.dagster.component.streams import StreamModel
 from s3dest_dagster.dagster.translator import asset_key
 from s3dest_dagster.errors import TemplateError
+from s3dest_dagster.formats import encoder
 from s3dest_dagster.keys import KeyTemplate, key_name
 from s3dest_dagster.keys.date_format import parse_date_format
 from s3dest_dagster.keys.placeholders import PLACEHOLDERS, VARIABLES
@@ -50,7 +51,7 @@ from s3dest_dagster.settings.destination import S3Destination
 from s3dest_dagster.settings.fields import about, default_of, groups_of
 from s3dest_dagster.settings.formats import AvroFormat, CsvFormat, JsonlFormat, ParquetFormat, TypeRules
 from s3dest_dagster.settings.partition_fields import partition_rule
-from s3dest_dagster.stream import Scope, Stream, StreamId
+from s3dest_dagster.stream import Generation, Scope, Stream, StreamId
 
 
 def make(name: str) -> str:
@@ -434,6 +435,15 @@ def _parquet(layout: Any) -> str:
     return _fenced(f"{kinds}\n\n{rows}")
 
 
+def newer_envelope() -> str:
+    """The envelope of the second record, which has two values that do not fit."""
+    stream = replace(STREAM, generation=Generation(14, sync_id=42))
+    encoder_ = encoder(ParquetFormat(), stream, rules=TypeRules(envelope="airbyte_1"))
+    table = pq.read_table(io.BytesIO(written(ParquetFormat(), stream, [batch_of(RECORDS)], by=encoder_)))
+    row = _rows(table.select(["_airbyte_meta", "_airbyte_generation_id"]))[1]
+    return _fenced(json.dumps(row, indent=2), "json")
+
+
 def _rows(table: pa.Table) -> list[dict[str, Any]]:
     return table.to_pylist(maps_as_pydicts="strict")
 
@@ -705,6 +715,7 @@ _MAKERS: dict[str, Callable[[], str]] = {
     "avro-example": avro_example,
     "parquet-example": lambda: _parquet("named"),
     "parquet-member-example": lambda: _parquet("member"),
+    "newer-envelope": newer_envelope,
     "avro-schema": avro_schema_example,
     "avro-effects": avro_effects,
     "parquet-effects": parquet_effects,

@@ -24,7 +24,9 @@ from s3dest_dagster.columns.kinds.scalar import BOOLEAN, NULL, STRING
 from s3dest_dagster.columns.kinds.union import Union
 from s3dest_dagster.columns.retyping import retyped
 from s3dest_dagster.columns.schemas import avro_schema, record_ids
-from s3dest_dagster.formats.avro import BLOCK_BYTES, blocks, record_rows, varint
+from s3dest_dagster.formats.avro import BLOCK_BYTES, blocks, record_rows
+from s3dest_dagster.formats.envelope import EnvelopeEncoder, EnvelopeValues, SyncNumbers
+from s3dest_dagster.formats.integers import varint
 from s3dest_dagster.formats.parquet import integer_type
 
 
@@ -89,8 +91,13 @@ def _branch(branch, value):
     return dict(value) if branch["type"] == "map" else _record(branch, value)
 
 
+def _rows(record, columns, ids, emitted_at):
+    envelope = EnvelopeEncoder(record.envelope, SyncNumbers())
+    return record_rows(record, columns, envelope, EnvelopeValues(ids, emitted_at, {}))
+
+
 def _encoded(record, data, ids, emitted_at):
-    return [bytes(row) for row in record_rows(record, data.columns, ids, emitted_at).to_pylist()]
+    return [bytes(row) for row in _rows(record, data.columns, ids, emitted_at).to_pylist()]
 
 
 @given(streams())
@@ -157,13 +164,13 @@ def _one_column(kind, column):
     rows = len(column)
     record = Record("r", None, (Field("f", "f", kind),))
     overflow = pa.nulls(rows, pa.map_(pa.string(), pa.string()))
-    encoded = record_rows(record, [column, overflow], np.full((rows, 36), 48, np.uint8), np.zeros(rows, np.int64))
+    encoded = _rows(record, [column, overflow], np.full((rows, 36), 48, np.uint8), np.zeros(rows, np.int64))
     return [row[38:-1] for row in encoded.to_pylist()]
 
 
 def test_blocks_end_with_the_record_that_fills_them():
     found = _rows_and_record({"text": {"type": "string"}}, [{"text": "x" * (n % 700)} for n in range(2000)])
-    rows = record_rows(*found)
+    rows = _rows(*found)
     cut = list(blocks(rows))
     assert b"".join(body for _, body in cut) == b"".join(rows.to_pylist())
     assert sum(count for count, _ in cut) == 2000
@@ -173,16 +180,16 @@ def test_blocks_end_with_the_record_that_fills_them():
 
 def test_a_record_larger_than_a_block_is_a_block():
     found = _rows_and_record({"text": {"type": "string"}}, [{"text": "x" * 200_000}, {"text": "y"}, {"text": "z"}])
-    assert [count for count, _ in blocks(record_rows(*found))] == [1, 2]
+    assert [count for count, _ in blocks(_rows(*found))] == [1, 2]
 
 
 def test_no_records_make_no_block():
     found = _rows_and_record({"text": {"type": "string"}}, [])
-    assert list(blocks(record_rows(*found))) == []
+    assert list(blocks(_rows(*found))) == []
 
 
 def test_emission_times_are_written_unchanged():
     record = Record("r", None, ())
     overflow = pa.nulls(1, pa.map_(pa.string(), pa.string()))
-    row = record_rows(record, [overflow], np.full((1, 36), 48, np.uint8), np.array([EMITTED_AT])).to_pylist()[0]
+    row = _rows(record, [overflow], np.full((1, 36), 48, np.uint8), np.array([EMITTED_AT])).to_pylist()[0]
     assert row == varint(36) + b"0" * 36 + varint(EMITTED_AT) + b"\x00"

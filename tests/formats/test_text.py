@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from s3dest_dagster.columns.binary_columns import glued
 from s3dest_dagster.formats import Encoded
-from s3dest_dagster.formats.text import JoinedLines, LineColumn, Lines, TextObject, decimal_texts
+from s3dest_dagster.formats.integers import decimal_texts
+from s3dest_dagster.formats.text import JoinedLines, LineColumn, Lines, TextObject
 from s3dest_dagster.settings.formats import CsvFormat, JsonlFormat, TextCompression
 
 OUR_TIME = st.integers(10**12, 10**13 - 1)

@@ -38,6 +38,7 @@ from s3dest_dagster.ingest.landing import land
 from s3dest_dagster.ingest.receipt import Receipt
 from s3dest_dagster.inspection.read import read_scope
 from s3dest_dagster.inspection.verify import verify
+from s3dest_dagster.record_changes import Change
 from s3dest_dagster.settings.connection import S3Connection
 from s3dest_dagster.settings.destination import S3Destination
 from s3dest_dagster.settings.formats import AvroFormat, CsvFormat, ParquetFormat, TextCompression
@@ -297,18 +298,20 @@ def test_a_batch_of_texts_is_the_same_after_a_pickle() -> None:
     types = frozenset({(("id",), "decimal")})
     for records in ([], users(1, 1), users(1, 1000)):
         batch = batch_of(records)
-        batch = JsonBatch(list(map(memoryview, batch.raws)), batch.emitted_at, batch.nbytes, types)  # type: ignore[arg-type]
+        changes = {0: (Change("id", "NULLED", "x"),)}
+        batch = JsonBatch(list(map(memoryview, batch.raws)), batch.emitted_at, batch.nbytes, types, changes)  # type: ignore[arg-type]
         found = pickle.loads(pickle.dumps(batch))
         assert found.raws == [bytes(each) for each in batch.raws]
         assert (found.emitted_at == batch.emitted_at).all()
-        assert (found.nbytes, found.types) == (batch.nbytes, types)
+        assert (found.nbytes, found.types, found.changes) == (batch.nbytes, types, changes)
 
 
 def test_a_slice_of_columns_is_pickled_without_the_rows_around_it() -> None:
     words = pa.array(["alpha", "beta", None] * 10_000).dictionary_encode()
     whole = pa.record_batch({"id": range(30_000), "word": words, "list": [[1, 2]] * 30_000})
-    batch = ArrowBatch(whole.slice(15_000, 10), np.arange(10))
+    batch = ArrowBatch(whole.slice(15_000, 10), np.arange(10), {3: (Change("id", "NULLED", "x"),)})
     pickled = pickle.dumps(batch)
     assert len(pickled) < 10_000
     assert pickle.loads(pickled).data.equals(batch.data, check_metadata=True)
     assert (pickle.loads(pickled).emitted_at == batch.emitted_at).all()
+    assert pickle.loads(pickled).changes == batch.changes

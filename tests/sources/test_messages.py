@@ -234,6 +234,62 @@ def test_a_bad_state_is_an_error(line):
         read(line)
 
 
+# Changes
+
+
+def changed(number: int, meta: object, stream: str = "users", data: str = "{}") -> str:
+    """A record whose source says something of it."""
+    return (
+        f'{{"type":"RECORD","record":{{"stream":"{stream}","emitted_at":{number},"data":{data},'
+        f'"meta":{json.dumps(meta)}}}}}'
+    )
+
+
+def changes_by_record(items) -> dict[int, list[str]]:
+    """The fields that were changed, by the time of the record."""
+    batches = [item.batch for item in items if isinstance(item, StreamBatch)]
+    return {
+        int(batch.emitted_at[row]): [each.field for each in changes]
+        for batch in batches
+        for row, changes in batch.changes.items()
+    }
+
+
+def change(field: str) -> dict[str, str]:
+    return {"field": field, "change": "NULLED", "reason": "SOURCE_RETRIEVAL_ERROR"}
+
+
+@pytest.mark.parametrize("at_once", [1, 7, 200])
+def test_what_a_source_has_changed_stays_with_its_record_in_blocks_of_any_size(at_once):
+    """Records of two streams wait for their batches over several blocks."""
+    streams = [USERS, StreamId(None, "others")]
+    lines = [
+        changed(number, {"changes": [change(f"f{number}")] * (number % 3)}, streams[number % 2].name)
+        for number in range(200)
+    ]
+    reader = MessageReader(streams, SourceReport(lambda *_: None, streams))
+    items: list = []
+    for start in range(0, len(lines), at_once):
+        items += reader.read("".join(f"{line}\n" for line in lines[start : start + at_once]).encode())
+    items += reader.flush()
+    assert changes_by_record(items) == {number: [f"f{number}"] * (number % 3) for number in range(200) if number % 3}
+
+
+@pytest.mark.parametrize(
+    "meta", [None, {}, {"changes": None}, {"changes": []}, {"changes": "all"}, {"changes": [{"field": 1}]}, [], "x"]
+)
+def test_a_meta_without_changes_is_no_reason_to_refuse_a_record(meta):
+    items = read(changed(1, meta))
+    assert raws(items) == [b"{}"]
+    assert changes_by_record(items) == {}
+
+
+def test_a_record_with_a_number_that_is_not_finite_keeps_what_its_source_says():
+    (found,) = bad(read(changed(1, {"changes": [change("a")]}, data='{"x":NaN}')))
+    assert found.finite is not None
+    assert ([each.field for each in found.finite.changes], found.finite.fields) == (["a"], ("x",))
+
+
 # States
 
 

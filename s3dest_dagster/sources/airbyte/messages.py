@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from codecs import BOM_UTF8
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -17,6 +17,7 @@ import numpy as np
 
 from s3dest_dagster.batch import TARGET_BATCH_BYTES, BadRecord, JsonBatch, SourceItem, State, StreamBatch, StreamStatus
 from s3dest_dagster.errors import SourceError
+from s3dest_dagster.record_changes import Change, Changes
 from s3dest_dagster.sources.airbyte.protocol import (
     BadLine,
     Decoded,
@@ -45,6 +46,7 @@ class _WaitingRecords:
 
     raws: list[bytes] = field(default_factory=list)
     emitted_at: list[int] = field(default_factory=list)
+    changes: dict[int, tuple[Change, ...]] = field(default_factory=dict)
     nbytes: int = 0
     copied: int = 0
 
@@ -64,9 +66,17 @@ class RecordBuffer:
         self._max_bytes = max_bytes
         self._waiting: dict[StreamId, _WaitingRecords] = {}
 
-    def add(self, stream: StreamId, raws: list[bytes], emitted_at: list[int]) -> None:
-        """Adds records that are views of the current block. Call `end_block` before the next block."""
+    def add(self, stream: StreamId, raws: Sequence[bytes], emitted_at: Sequence[int], changes: Changes) -> None:
+        """Adds records that are views of the current block. Call `end_block` before the next block.
+
+        Args:
+            stream: Their stream.
+            raws: Their texts.
+            emitted_at: When each was emitted, in milliseconds since 1970.
+            changes: What was changed in them, by their numbers among these.
+        """
         waiting = self._waiting.setdefault(stream, _WaitingRecords())
+        waiting.changes.update((len(waiting.raws) + number, own) for number, own in changes.items())
         waiting.raws += raws
         waiting.emitted_at += emitted_at
         waiting.nbytes += sum(map(len, raws))
@@ -94,7 +104,7 @@ class RecordBuffer:
     def _pop_batch(self, stream: StreamId) -> StreamBatch:
         waiting = self._waiting.pop(stream)
         emitted_at = np.array(waiting.emitted_at, np.int64)
-        return StreamBatch(stream, JsonBatch(waiting.raws, emitted_at, waiting.nbytes))
+        return StreamBatch(stream, JsonBatch(waiting.raws, emitted_at, waiting.nbytes, changes=waiting.changes))
 
 
 def _refuse_files(records: Iterable[RecordMessage | None]) -> None:
@@ -123,6 +133,7 @@ class MessageReader:
         self._bad_records: list[BadRecord] = []
         self._lines_before = lines_before
         self._has_begun = False
+        self._may_tell_changes = False
 
     def read(self, block: bytes) -> Iterator[SourceItem]:
         """Yields the items of the block. Bad records after its last state or status come with the next block."""
@@ -131,6 +142,7 @@ class MessageReader:
             block, self._has_begun = block.removeprefix(BOM_UTF8), True
         messages = decode_block(block)
         records = cast(list[RecordMessage], [message.record for message in messages])
+        self._may_tell_changes = b'"changes"' in block
         if b'"file' in block:
             _refuse_files(records)
         start = 0
@@ -181,7 +193,9 @@ class MessageReader:
 
     def _add_stream_records(self, namespace: str | None, name: str, records: list[RecordMessage]) -> None:
         stream = self._check_stream(StreamId(namespace or None, name))
-        self._buffer.add(stream, [record.data for record in records], [record.emitted_at for record in records])
+        raws, emitted_at = [record.data for record in records], [record.emitted_at for record in records]
+        found = ((row, record.changes) for row, record in enumerate(records)) if self._may_tell_changes else ()
+        self._buffer.add(stream, raws, emitted_at, {row: changes for row, changes in found if changes})
 
     def _check_stream(self, stream: StreamId) -> StreamId:
         if stream in self._streams:

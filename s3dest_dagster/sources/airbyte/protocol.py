@@ -21,6 +21,7 @@ from msgspec import Raw, Struct
 
 from s3dest_dagster.batch import FiniteRecord
 from s3dest_dagster.columns.non_finite import field_of, finite_text
+from s3dest_dagster.record_changes import Change
 from s3dest_dagster.sources.lines import describe_json_error
 from s3dest_dagster.stream import StreamId
 
@@ -43,6 +44,8 @@ class RecordMessage(Struct, gc=False):
     """Where the source has put a file that the record describes."""
     file: Raw = _ABSENT
     """The same in older versions of the protocol."""
+    meta: Raw = _ABSENT
+    """What the source says of the record itself."""
 
     @property
     def file_name(self) -> str | None:
@@ -56,6 +59,28 @@ class RecordMessage(Struct, gc=False):
         except _DECODE_ERRORS:
             return ""
         return described.source_file_relative_path or described.file_relative_path or ""
+
+    @property
+    def changes(self) -> tuple[Change, ...]:
+        """What was changed in the record before it came. Empty if its `meta` has no list of changes as the protocol
+        describes them."""
+        if bytes(self.meta) in (b"", b"null"):
+            return ()
+        try:
+            found = _META.decode(self.meta).changes or []
+        except _DECODE_ERRORS:
+            return ()
+        return tuple(Change(each.field, each.change, each.reason) for each in found)
+
+
+class _Change(Struct):
+    field: str
+    change: str
+    reason: str
+
+
+class _Meta(Struct):
+    changes: list[_Change] | None = None
 
 
 class _File(Struct):
@@ -226,6 +251,7 @@ class StateLine:
 # Created at import: msgspec prepares a class at its first use, and crashes if two threads do so at the same time.
 _decoder = msgspec.json.Decoder(Message)
 _FILE = msgspec.json.Decoder(_File)
+_META = msgspec.json.Decoder(_Meta)
 STATE = msgspec.json.Decoder(StateMessage)
 STREAM_STATE = msgspec.json.Decoder(StreamState)
 LOG = msgspec.json.Decoder(LogMessage)
@@ -359,7 +385,9 @@ def _finite_record(line: bytes) -> FiniteRecord | None:
     message = _decode_line(text, 1)
     if not isinstance(message, Message) or (record := message.record) is None:
         return None
-    return FiniteRecord(bytes(record.data), record.emitted_at, tuple(field_of(path[2:]) for path in paths))
+    return FiniteRecord(
+        bytes(record.data), record.emitted_at, tuple(field_of(path[2:]) for path in paths), changes=record.changes
+    )
 
 
 _TYPE = re.compile(rb'"type"\s*:\s*"(RECORD|STATE)"')
