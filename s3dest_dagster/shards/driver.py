@@ -104,6 +104,7 @@ def begin(
     )
     if fields.hash_key_id is not None:
         commit.use_hash_key(fields.hash_key_id)
+    stream = commit.with_generation(stream)
     order = _order(target, stream, sync, scope, owner)
     if commit.recorded is not None:
         return msgspec.structs.replace(order, complete=True)

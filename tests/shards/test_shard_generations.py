@@ -114,3 +114,14 @@ def test_a_commit_of_listed_objects_removes_older_generations_too(moto_s3: S3Ser
     order = msgspec.structs.replace(_begun(moto_s3, lake, _of_generation(14, 13)), objects_of_a_list=1)
     commit(order, _staged(moto_s3, lake, order), shards=2, s3=moto_s3.open(lake))
     _holds(moto_s3, lake, [2, *NEW])
+
+
+def test_ids_that_may_be_a_constant_count_only_over_a_stream_with_generations(moto_s3: S3Server) -> None:
+    """The driver decides it for all workers."""
+    lake = destination(moto_s3.new_bucket())
+    ambiguous = replace(stream(mode=SyncMode.APPEND), generation=Generation(1, 1, 1, is_ambiguous=True))
+    assert _begun(moto_s3, lake, ambiguous).generation is None
+    _ordered(moto_s3, lake, ambiguous, "first")
+    _holds(moto_s3, lake, NEW)
+    _land(moto_s3, lake, [1], replace(stream(), generation=Generation(1, 1, 1)))
+    assert _begun(moto_s3, lake, ambiguous, "second").generation == Generation(1, 1, 1)
