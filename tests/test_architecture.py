@@ -282,6 +282,26 @@ def test_importing_the_library_or_its_command_does_not_import_dagster(module):
     assert answer.stdout.split() == []
 
 
+@pytest.mark.parametrize(
+    ("code", "allowed"),
+    [
+        ("import s3dest_dagster", set()),
+        ("from s3dest_dagster.cli import entry; entry.run(['--help'])", {"click"}),
+        ("import s3dest_dagster.local.sample_source", set()),
+    ],
+    ids=["the package", "the help of the command", "the sample source"],
+)
+def test_little_is_imported_before_there_is_work(code, allowed):
+    """So that both take a few hundredths of a second. Which modules an interpreter brings itself does not matter."""
+    ask = "print(*sorted({name.partition('.')[0] for name in sys.modules} - before))"
+    before = "import sys; before = {name.partition('.')[0] for name in sys.modules}"
+    answer = subprocess.run(
+        [sys.executable, "-c", f"{before}\n{code}\n{ask}"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    imported = set(answer.stdout.splitlines()[-1].split()) - sys.stdlib_module_names
+    assert imported - {PACKAGE} == allowed
+
+
 class TestTheTestItself:
     @pytest.fixture
     def house(self, tmp_path):

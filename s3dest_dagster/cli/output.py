@@ -1,6 +1,7 @@
 """What the command prints, and where: results on standard output, messages on standard error.
 
-Secrets are struck out, and text from outside cannot steer a terminal. Must not know: what the text is about.
+Secrets are struck out, and text from outside cannot steer a terminal. rich is imported when there is a terminal, because
+that takes longer than the whole of `s3dest --help`. Must not know: what the text is about.
 """
 
 from __future__ import annotations
@@ -14,17 +15,16 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-from rich import box
-from rich.console import Console
-from rich.table import Table as RichTable
-from rich.text import Text
 
 from s3dest_dagster.cli.signals import Interruption
 from s3dest_dagster.errors import S3DestError, with_help
 from s3dest_dagster.printable import Masking, printable, printable_json, printable_lines
+
+if TYPE_CHECKING:
+    from rich.text import Text
 
 LABEL_WIDTH = 14
 _COLOURS = {"✓": "green", "✗": "bold red"}
@@ -99,12 +99,14 @@ class Screen:
     """
 
     def __init__(self, safe: Callable[[str], str]) -> None:
+        from rich.console import Console
+
         self._safe = safe
         self._console = Console(file=sys.stdout, highlight=False)
 
     def heading(self, title: str, note: str = "") -> None:
         """Prints the line that begins a paragraph."""
-        self._line(Text.assemble((self._safe(title), "bold"), f"  {self._safe(note)}"))
+        self._line((self._safe(title), "bold"), f"  {self._safe(note)}")
 
     def header(self, line: str) -> None:
         """Prints the line above the lines of a list."""
@@ -112,14 +114,17 @@ class Screen:
 
     def fact(self, label: str, value: str) -> None:
         """Prints a value behind its label, however long it is."""
-        self._line(Text.assemble((f"  {label:{LABEL_WIDTH}}", "dim"), self._safe(value)))
+        self._line((f"  {label:{LABEL_WIDTH}}", "dim"), self._safe(value))
 
     def sentence(self, text: str) -> None:
         """Prints a line of text. A ✓ or ✗ at its beginning has a colour."""
-        self._line(Text.assemble(self._coloured(text[:1]), self._safe(text[1:])))
+        self._line(self._coloured(text[:1]), self._safe(text[1:]))
 
     def table(self, table: Table) -> None:
         """Prints a table as wide as it has to be. On a narrower terminal cells are folded, never cut."""
+        from rich import box
+        from rich.table import Table as RichTable
+
         rich_table = RichTable(box=box.ROUNDED, border_style="dim", header_style="dim")
         for heading in table.headings:
             rich_table.add_column(heading, justify="right" if heading in table.numbers else "left", overflow="fold")
@@ -128,15 +133,22 @@ class Screen:
         self._console.print(rich_table)
 
     def _coloured(self, text: str) -> Text:
+        from rich.text import Text
+
         return Text(self._safe(text), _COLOURS.get(text, ""))
 
-    def _line(self, text: Text) -> None:
-        self._console.print(text, soft_wrap=True)
+    def _line(self, *parts: Text | str | tuple[str, str]) -> None:
+        from rich.text import Text
+
+        self._console.print(Text.assemble(*parts), soft_wrap=True)
 
 
 @contextmanager
 def status_line() -> Iterator[Callable[[str], None]]:
     """Shows a status on standard error while the block runs, if that is a terminal; the block's value sets its text."""
+    from rich.console import Console
+    from rich.text import Text
+
     console = Console(file=sys.stderr, highlight=False)
     if not console.is_terminal:
         yield lambda text: None
