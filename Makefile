@@ -13,6 +13,8 @@ SERVERS_HOME := .servers
 SITE := .site-env
 SCALE := .scale-env
 CLIENTS := .clients
+RELEASE := .release
+BOUNDS := .bounds
 PIP_OPTIONS := --disable-pip-version-check --quiet
 
 # The newest interpreter that the project supports; PYTHON=… chooses another.
@@ -23,7 +25,7 @@ FAKER_PYTHON ?= $(shell for minor in 11 12 13; do \
 	python3.$$minor -c '' 2>/dev/null && { echo python3.$$minor; break; }; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help install connectors lint format test test-crashes test-pairs test-kills test-properties test-readers jdk test-engines test-servers server-packages test-storm test-scale scale-packages test-clients test-sql sql-packages test-ui chromium test-start docs site demo ui bench bench-full lock clean
+.PHONY: help install connectors lint format test test-crashes test-pairs test-kills test-properties test-readers jdk test-engines test-servers server-packages test-storm test-scale scale-packages test-clients test-sql sql-packages test-ui chromium test-start test-bounds docs site dist demo ui bench bench-full lock clean
 
 help: ## Shows this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -168,6 +170,21 @@ $(BROWSER)/.installed: requirements/ui.txt | $(INSTALLED)
 test-start: $(INSTALLED) ## Types the commands of README, docs/start.md and docs/yaml.md into a shell
 	$(BIN)/python -m pytest tests/start -m start $(PYTEST)
 
+test-bounds: $(BOUNDS)/oldest/.installed $(BOUNDS)/newest/.installed ## Runs the core of the suite with the oldest and the newest allowed dependencies; needs a package index
+	for each in oldest newest; do $(BOUNDS)/$$each/bin/python -m pytest $(CORE) -n 2 $(PYTEST) || exit 1; done
+
+# Formats, the commit, sources and assets: where another version of a dependency would be noticed.
+CORE := $(addprefix tests/,formats keys storage ingest inspection dagster/test_io_manager.py dagster/test_component.py)
+
+# Never locked: the oldest are the lower bounds of pyproject.toml, the newest whatever is allowed today.
+$(BOUNDS)/oldest/.installed: RESOLUTION := lowest-direct
+$(BOUNDS)/newest/.installed: RESOLUTION := highest
+$(BOUNDS)/%/.installed: pyproject.toml | $(INSTALLED)
+	$(BIN)/python -m pip install $(PIP_OPTIONS) uv
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(BOUNDS)/$*
+	$(BIN)/uv pip install --quiet --python $(BOUNDS)/$*/bin/python --resolution $(RESOLUTION) --editable '.[adbc,connectorx,lzo,pandas]' --group dev
+	@touch $@
+
 docs: $(INSTALLED) ## Writes anew what code makes in the documentation
 	$(BIN)/python tests/docs/renew.py
 
@@ -179,6 +196,17 @@ $(SITE)/.installed: requirements/docs.txt
 	@test -n "$(PYTHON)" || { echo "Python 3.11 to 3.14 is needed; none is on the path. Set PYTHON=…"; exit 1; }
 	$(PYTHON) -m venv --clear $(SITE)
 	$(SITE)/bin/python -m pip install $(PIP_OPTIONS) --require-hashes -r requirements/docs.txt
+	@touch $@
+
+dist: $(RELEASE)/.installed ## Builds the source distribution and the wheel into dist/, and checks them
+	rm -rf dist
+	$(RELEASE)/bin/python -m build --outdir dist .
+	$(RELEASE)/bin/python -m twine check --strict dist/*
+
+$(RELEASE)/.installed: requirements/release.txt
+	@test -n "$(PYTHON)" || { echo "Python 3.11 to 3.14 is needed; none is on the path. Set PYTHON=…"; exit 1; }
+	$(PYTHON) -m venv --clear $(RELEASE)
+	$(RELEASE)/bin/python -m pip install $(PIP_OPTIONS) --require-hashes -r requirements/release.txt
 	@touch $@
 
 demo: $(INSTALLED) $(FAKER) ## Lands streams in an S3 server on this machine and reads them back
@@ -209,6 +237,7 @@ lock: $(INSTALLED) ## Renews the locked versions in requirements/
 	$(BIN)/uv pip compile $(LOCK_OPTIONS) --constraint requirements/dev.txt requirements/engines.in --output-file requirements/engines.txt
 	$(BIN)/uv pip compile $(LOCK_OPTIONS) requirements/ui.in --output-file requirements/ui.txt
 	$(BIN)/uv pip compile $(LOCK_OPTIONS) requirements/servers.in --output-file requirements/servers.txt
+	$(BIN)/uv pip compile $(LOCK_OPTIONS) requirements/release.in --output-file requirements/release.txt
 	$(BIN)/uv pip compile $(LOCK_OPTIONS) requirements/docs.in --output-file requirements/docs.txt
 	$(BIN)/uv pip compile $(LOCK_OPTIONS) --constraints requirements/dev.txt pyproject.toml requirements/scale.in --output-file requirements/scale.txt
 
@@ -220,7 +249,7 @@ LOCK_OPTIONS := --quiet --upgrade --universal --python-version 3.11 --generate-h
 CLIENT_OPTIONS := $(filter-out --universal,$(LOCK_OPTIONS))
 
 clean: ## Removes environments, caches and logs; what you have landed, delivered and run stays
-	rm -rf $(VENV) $(CONNECTORS) .bench $(READERS) $(ENGINES) $(BROWSER) $(SERVERS_HOME) $(SITE) $(SCALE) $(CLIENTS) site .tmp_dagster_home_* .demo build dist *.egg-info
+	rm -rf $(VENV) $(CONNECTORS) .bench $(READERS) $(ENGINES) $(BROWSER) $(SERVERS_HOME) $(SITE) $(SCALE) $(CLIENTS) $(RELEASE) $(BOUNDS) site .tmp_dagster_home_* .demo build dist *.egg-info
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 	@for each in $(YOURS); do if [ -e $$each ]; then echo "Left alone, as it may hold your data: $$each"; fi; done

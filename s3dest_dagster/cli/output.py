@@ -1,7 +1,7 @@
 """What the command prints, and where: results on standard output, messages on standard error.
 
-Secrets are struck out, and text from outside cannot steer a terminal. rich is imported when there is a terminal, because
-that takes longer than the whole of `s3dest --help`. Must not know: what the text is about.
+Secrets are struck out, and text from outside cannot steer a terminal. rich is imported once there is a terminal: that
+takes longer than all of `s3dest --help`. Must not know: what the text is about.
 """
 
 from __future__ import annotations
