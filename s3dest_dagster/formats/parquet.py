@@ -5,10 +5,8 @@ Must not know: JSON records.
 
 from __future__ import annotations
 
-import inspect
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
@@ -25,16 +23,14 @@ from s3dest_dagster.columns.kinds.record import Record
 from s3dest_dagster.columns.kinds.union import Position
 from s3dest_dagster.columns.retyping import aligned, children
 from s3dest_dagster.columns.schemas import (
-    RAW_ID,
-    RECORD_ID,
     avro_schema,
     envelope_of,
     within_parquet,
 )
 from s3dest_dagster.formats.compression import PARQUET_CODECS
 from s3dest_dagster.formats.envelope import EnvelopeValues
-from s3dest_dagster.formats.parquet_dictionaries import dictionary_columns
 from s3dest_dagster.formats.parquet_lzo import Frame, PageRewriter, is_lzo, without_lzo
+from s3dest_dagster.formats.parquet_sparse import parquet_file
 from s3dest_dagster.formats.protocol import (
     PROLEPTIC_CALENDAR,
     Background,
@@ -66,14 +62,8 @@ OBJECT_ID_KEY = "s3dest.object_id"
 LAYOUTS = {"named": Layout.NAMED, "member": Layout.MEMBER}
 _DEFAULT_PADDING_MB = ParquetFormat().max_padding_size_mb
 """Connector configurations contain this value without intending it, so it causes no message."""
-_MOST_VALUES_PER_CHECK = 256
-"""The most values after which pyarrow checks the sizes of pages and dictionaries. Checking more often costs time."""
-_CHECKS_PER_PAGE = 4
-_UNLIMITED_ROWS = 1 << 30
 _COLUMN_OVERHEAD = 1_000
 """The memory of a column of a batch besides its values."""
-_WRITE_BYTES = 1 << 16
-"""Bytes that are passed on together. pyarrow writes each page and each part of a header on its own."""
 
 
 class Parquet(Format[ParquetFormat]):
@@ -182,11 +172,8 @@ class ParquetObject:
     def __init__(self, sink: Sink, settings: ParquetFormat, schema: pa.Schema, metadata: dict[str, str]) -> None:
         compress_page = compressor_of_pages(settings)
         self._rewriter = PageRewriter(sink, compress_page) if compress_page else None
-        self._file = _File(self._rewriter.write if self._rewriter else sink)
-        self._settings = settings
+        self._file = parquet_file(self._rewriter.write if self._rewriter else sink, settings, schema, metadata)
         self._schema = schema
-        self._metadata = metadata
-        self._writer: pq.ParquetWriter | None = None
         self._group_bytes = settings.block_size_mb << 20
         self._held: list[pa.RecordBatch] = []
         self.buffered = 0
@@ -203,8 +190,7 @@ class ParquetObject:
             return
         rows = pa.Table.from_batches(self._held)
         self._held, self.buffered = [], 0
-        with self._file.passing():
-            self._writer_for(rows).write_table(rows, row_group_size=rows.num_rows)
+        self._file.write(rows)
         del rows
         # Otherwise the pool would keep the memory for the next row group while another stream's rows need it.
         pa.default_memory_pool().release_unused()
@@ -213,17 +199,9 @@ class ParquetObject:
         self.flush_rows()
         if self._rewriter:
             self._rewriter.end_pages()
-        with self._file.passing():
-            (self._writer or self._writer_for(self._schema.empty_table())).close()
+        self._file.close()
         if self._rewriter:
             self._rewriter.close()
-
-    def _writer_for(self, rows: pa.Table) -> pq.ParquetWriter:
-        """The file's writer. It is created with the first rows, whose width determines how often sizes are checked."""
-        if self._writer is None:
-            self._writer = pq.ParquetWriter(self._file, self._schema, **_writer_options(self._settings, rows))
-            self._writer.add_key_value_metadata(self._metadata)
-        return self._writer
 
     def _pieces(self, batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
         """Yields the batch in pieces, none if it has no rows. Only the last row of a piece may fill the row group."""
@@ -232,77 +210,6 @@ class ParquetObject:
             rows = -(-batch.num_rows * room // max(batch.nbytes, 1))  # rounded up, so at least 1
             yield batch.slice(0, rows)
             batch = batch.slice(rows)
-
-
-def _writer_options(settings: ParquetFormat, rows: pa.Table) -> dict[str, Any]:
-    codec, page_bytes = PARQUET_CODECS[settings.compression_codec], settings.page_size_kb << 10
-    dictionary_bytes = settings.dictionary_page_size_kb << 10
-    options: dict[str, Any] = {
-        "compression": codec.name,
-        "compression_level": codec.level,
-        "use_dictionary": settings.dictionary_encoding
-        and dictionary_columns(rows, dictionary_bytes, unique=[RECORD_ID, RAW_ID]),
-        "dictionary_pagesize_limit": dictionary_bytes,
-        "data_page_size": page_bytes,
-        "write_batch_size": _values_per_check(rows, min(page_bytes, dictionary_bytes)),
-        "store_schema": False,
-    }
-    if "max_rows_per_page" in inspect.signature(pq.ParquetWriter).parameters:
-        options["max_rows_per_page"] = _UNLIMITED_ROWS  # otherwise 20,000 rows end a page before its size does
-    return options
-
-
-def _values_per_check(rows: pa.Table, page_bytes: int) -> int:
-    """The number of values after which pyarrow checks a page's size.
-
-    It checks a few times per page of the widest column, since a page grows until the next check.
-    """
-    widest: int = max(column.nbytes for column in rows.columns) // max(rows.num_rows, 1)
-    return min(max(page_bytes // (_CHECKS_PER_PAGE * max(widest, 1)), 1), _MOST_VALUES_PER_CHECK)
-
-
-class _File:
-    """A file for pyarrow's writer. It passes bytes to the sink only within `passing`.
-
-    pyarrow completes a file if its writer is discarded early, but an abandoned object must stay incomplete.
-    """
-
-    closed = False
-
-    def __init__(self, sink: Sink) -> None:
-        self._sink = sink
-        self._is_passing = False
-        self._waiting: list[bytes] = []
-        self._waiting_bytes = 0
-
-    @contextmanager
-    def passing(self) -> Iterator[None]:
-        """All bytes that are written in this context are passed on by its end."""
-        self._is_passing = True
-        try:
-            yield
-            self._pass_on()
-        finally:
-            self._is_passing = False
-
-    def write(self, data: bytes | memoryview) -> int:
-        if self._is_passing:
-            self._waiting.append(bytes(data))
-            self._waiting_bytes += len(data)
-            if self._waiting_bytes >= _WRITE_BYTES:
-                self._pass_on()
-        return len(data)
-
-    def _pass_on(self) -> None:
-        data = b"".join(self._waiting)
-        self._waiting, self._waiting_bytes = [], 0
-        self._sink(data)
-
-    def flush(self) -> None:
-        """Does nothing: `passing` passes on what waits."""
-
-    def close(self) -> None:
-        self.closed = True
 
 
 # ---------------------------------------------------------------------- the Avro schema in the file

@@ -133,7 +133,7 @@ def test_an_abandoned_object_stays_incomplete():
 
 def page_count(data: bytes, column: int) -> int:
     """The number of data pages of a column, counted by their headers (the dictionary has one more)."""
-    from s3dest_dagster.formats.parquet_lzo import ThriftReader, get
+    from s3dest_dagster.formats.thrift import ThriftReader, get
 
     chunk = _file(data).metadata.row_group(0).column(column)
     position = chunk.dictionary_page_offset or chunk.data_page_offset

@@ -15,13 +15,12 @@ from hypothesis import strategies as st
 from s3dest_dagster.errors import MissingExtraError
 from s3dest_dagster.formats import encoder
 from s3dest_dagster.formats.parquet_lzo import (
-    ThriftReader,
     is_lzo,
     lzo_compressor,
     lzo_decompressor,
-    thrift_bytes,
     without_lzo,
 )
+from s3dest_dagster.formats.thrift import ThriftReader, thrift_bytes
 from s3dest_dagster.settings.formats import ParquetFormat
 
 LZO = ParquetFormat(compression_codec="LZO", block_size_mb=1)
