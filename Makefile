@@ -167,7 +167,7 @@ $(BROWSER)/.installed: requirements/ui.txt | $(INSTALLED)
 	$(BIN)/python -m pip install $(PIP_OPTIONS) --require-hashes --target $(BROWSER) -r requirements/ui.txt
 	@touch $@
 
-test-start: $(INSTALLED) ## Types the commands of README, docs/start.md and docs/yaml.md into a shell
+test-start: $(INSTALLED) ## Types the commands of README, docs/start.md, docs/yaml.md and docs/jobs.md into a shell
 	$(BIN)/python -m pytest tests/start -m start $(PYTEST)
 
 test-bounds: $(BOUNDS)/oldest/.installed $(BOUNDS)/newest/.installed ## Runs the core of the suite with the oldest and the newest allowed dependencies; needs a package index
