@@ -248,6 +248,13 @@ def test_every_promise_names_a_test():
     assert [row["promise"] for row in promises if "`tests/" not in row["shown by"]] == []
 
 
+def test_the_glossary_is_sorted_and_has_one_sentence_for_a_term():
+    rows = pages.table(pages.read("docs/glossary.md"))
+    terms = [row["term"] for row in rows]
+    assert terms == sorted({*terms})
+    assert [row["term"] for row in rows if not row["meaning"].endswith(".") or ". " in row["meaning"]] == []
+
+
 # ---------------------------------------------------------------------- settings
 
 
