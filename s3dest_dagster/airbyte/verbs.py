@@ -11,8 +11,9 @@ from collections.abc import Mapping, Sequence
 from s3dest_dagster.airbyte.messages import Messages
 from s3dest_dagster.airbyte.pending_states import PendingStates
 from s3dest_dagster.batch import State
-from s3dest_dagster.cli.inspect import check_steps, with_few_attempts
+from s3dest_dagster.cli.check import check_steps
 from s3dest_dagster.cli.output import Output, Session, full_text
+from s3dest_dagster.cli.streams_to_land import StreamsToLand
 from s3dest_dagster.cli.targets import CatalogStreams, new_sync, opened_target, read_config, read_streams
 from s3dest_dagster.cli.write import (
     CheckpointLines,
@@ -44,8 +45,8 @@ def check(output: Output, messages: Messages, config_path: str) -> None:
         config_path: The destination's configuration.
     """
     try:
-        config = with_few_attempts(read_config(config_path, output))
-        _, steps = check_steps(config, CatalogStreams(), again=False)
+        landing = StreamsToLand.of_config(read_config(config_path, output), CatalogStreams())
+        _, steps = check_steps(landing.with_few_attempts(), again=False)
     except S3DestError as error:
         messages.connection_status(full_text(error))
         return

@@ -16,6 +16,7 @@ from s3dest_dagster.cli.options import (
     config_option,
     discovered_option,
     json_option,
+    landing_options,
     now_option,
     owner_option,
     set_limit,
@@ -37,30 +38,24 @@ def s3dest() -> None:
 
 
 @s3dest.command()
-@config_option()
-@catalog_option("Check these streams, too: a configured catalog, or a discovered one.")
-@discovered_option
+@landing_options("Check these streams, too: a configured catalog, or a discovered one.")
 @click.option("--again", is_flag=True, help="Probe again what the server can do, even if it is known.")
 @owner_option
 @json_option
 @verbose_option
 @click.pass_obj
 def check(
-    session: Session,
-    config_path: str,
-    catalog_path: str | None,
-    discovered_path: str | None,
-    again: bool,
-    owner: str | None,
+    session: Session, /, discovered_path: str | None, again: bool, owner: str | None, **options: str | None
 ) -> int:
     """Try everything that a sync needs, and report what is missing and what the server cannot do.
 
     The trial objects are deleted again. What the server can do is stored next to the manifests. With a catalog, the
     keys of its streams must not overlap, and each stream's schema, owner, template and manifest must allow it to land.
     """
-    from s3dest_dagster.cli import inspect
+    from s3dest_dagster.cli import check as checking
+    from s3dest_dagster.cli.selections import SelectionOptions
 
-    return inspect.check(session.output, config_path, catalog_path, discovered_path, again=again, owner=owner)
+    return checking.check(session.output, SelectionOptions(**options), discovered_path, again=again, owner=owner)
 
 
 @s3dest.command()
@@ -92,10 +87,12 @@ def discover(session: Session, source: str, config_path: str) -> int:
 
 
 @s3dest.command()
-@config_option()
-@catalog_option("The streams: a configured catalog, or a discovered one (taken as full refresh).", required=True)
-@discovered_option
-@click.option("--partition", metavar="KEY", help="Plan the sync of this partition of each stream.")
+@landing_options("The streams: a configured catalog, or a discovered one (taken as full refresh).")
+@click.option(
+    "--partition",
+    metavar="KEY",
+    help="Plan the sync of this partition of each stream. Default: for assets, the newest one.",
+)
 @owner_option
 @now_option
 @json_option
@@ -103,17 +100,17 @@ def discover(session: Session, source: str, config_path: str) -> int:
 @click.pass_obj
 def plan(
     session: Session,
-    config_path: str,
-    catalog_path: str,
+    /,
     discovered_path: str | None,
-    partition: str | None,
     owner: str | None,
     now: datetime | None,
+    **options: str | None,
 ) -> int:
     """Show what a sync would write and delete, and change nothing."""
     from s3dest_dagster.cli import inspect
+    from s3dest_dagster.cli.selections import SelectionOptions
 
-    return inspect.plan(session.output, config_path, catalog_path, discovered_path, partition, now, owner=owner)
+    return inspect.plan(session.output, SelectionOptions(**options), discovered_path, now, owner=owner)
 
 
 @s3dest.command()

@@ -14,6 +14,7 @@ from typing import Any
 
 from s3dest_dagster.cli import inspect
 from s3dest_dagster.cli.output import Output, Table
+from s3dest_dagster.cli.selections import SelectionOptions
 from s3dest_dagster.cli.signals import ended_by_ctrl_c
 from s3dest_dagster.commit.commit_log import CommitLog
 from s3dest_dagster.commit.documents import segment_key
@@ -90,7 +91,7 @@ def _show_plan(output: Output, folder: parts.DemoFolder, s3: LocalS3, connector:
     config, catalog = folder.root / "config.json", folder.root / "catalog.json"
     config.write_text(json.dumps(_config(s3), indent=2), "utf-8")
     catalog.write_text(json.dumps(_configured(connector.catalog), indent=2), "utf-8")
-    inspect.plan(output, str(config), str(catalog), None, day, None)
+    inspect.plan(output, SelectionOptions(str(config), str(catalog), partition=day), None, None)
 
 
 def _config(s3: LocalS3) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The verbs that people run before a sync: check, spec, discover, plan. They change nothing that has landed.
+"""The verbs that people run before a sync: spec, discover, plan. They change nothing that has landed.
 
 Must not know: the command line.
 """
@@ -6,168 +6,38 @@ Must not know: the command line.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, replace
-from datetime import datetime
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
-from uuid import uuid4
 
 from s3dest_dagster.cli.leftovers import location_json
-from s3dest_dagster.cli.output import LABEL_WIDTH, Output, Screen, Table, check_mark
-from s3dest_dagster.cli.targets import (
-    CatalogStreams,
-    bucket_of,
-    new_sync,
-    opened_target,
-    read_config,
-    read_streams,
-)
+from s3dest_dagster.cli.output import LABEL_WIDTH, Output, Screen, Table
+from s3dest_dagster.cli.selections import SelectionOptions
+from s3dest_dagster.cli.streams_to_land import StreamsToLand, streams_to_land
+from s3dest_dagster.cli.targets import new_sync
 from s3dest_dagster.columns.diagnostics import Diagnostic, DiagnosticGroup, grouped
 from s3dest_dagster.columns.schema_differences import ColumnChange, Difference
 from s3dest_dagster.commit.documents import StreamLocation
-from s3dest_dagster.errors import CredentialsError
+from s3dest_dagster.errors import SettingsError
 from s3dest_dagster.ingest.receipt import former_template_sentence, left_beside_sentence
-from s3dest_dagster.inspection.check import CheckStep, check_streams, likely_misspelt
-from s3dest_dagster.inspection.check import check as check_server
 from s3dest_dagster.inspection.plan import Plan, StreamPlan
 from s3dest_dagster.inspection.plan import plan as plan_streams
 from s3dest_dagster.printable import amount
-from s3dest_dagster.settings.connector_config import ConnectorConfig, read_json_object
+from s3dest_dagster.settings.connector_config import read_json_object
 from s3dest_dagster.settings.connector_spec import connector_spec
 from s3dest_dagster.settings.schema_contract import Verdict
 from s3dest_dagster.sources.airbyte.config import ConfigFile
 from s3dest_dagster.sources.airbyte.connector import AirbyteSource
-from s3dest_dagster.storage import Bucket, Identity, identity
-from s3dest_dagster.stream import StreamId, SyncMode
+from s3dest_dagster.storage import Bucket
+from s3dest_dagster.stream import Scope, Stream, StreamId, SyncMode
 
 _MAX_KEYS = 10
 # The most fields of one group of diagnostics.
 _MAX_FIELDS = 8
-_CHECK_ATTEMPTS = 2
 _NO_COLUMNS = "taken from the first records"
 # How a diagnostic's field is shown to people.
 _FIELD_NAMES = {"*": "all others"}
-
-# ---------------------------------------------------------------------- check
-
-
-def check(
-    output: Output,
-    config_path: str,
-    catalog_path: str | None,
-    discovered_path: str | None = None,
-    *,
-    again: bool = False,
-    owner: str | None = None,
-) -> int:
-    """Tries to find an identity and to send every request of a sync, then checks the streams of a catalog.
-
-    Args:
-        output: Where the result goes.
-        config_path: The destination's configuration.
-        catalog_path: The streams to check; None checks none.
-        discovered_path: The discovered catalog from which the other one was made, if it is given.
-        again: Whether to probe the server's abilities again, even if they are known.
-        owner: On whose behalf the streams would land. None: as the settings say.
-
-    Returns:
-        0 if every step succeeds, else 1.
-    """
-    config = with_few_attempts(read_config(config_path, output))
-    selected = CatalogStreams()
-    if catalog_path is not None:
-        selected = read_streams(config, catalog_path, discovered_path).of_owner(owner)
-    acting_as, steps = check_steps(config, selected, again=again)
-    example = bucket_of(config).uri(config.destination.template.example(config.destination.format.extension))
-    failed = [step for step in steps if not step.ok and step.tried]
-    if output.json:
-        output.show_json(_check_json(acting_as, steps, example))
-    elif (screen := output.screen) is not None:
-        _show_check(screen, steps, example)
-    else:
-        for step in steps:
-            output.show(_check_line(step))
-        output.show(f"  keys look like {example}")
-    if failed:
-        output.say(f"Error: The check failed at: {', '.join(step.name for step in failed)}.")
-    return 1 if failed else 0
-
-
-def with_few_attempts(config: ConnectorConfig) -> ConnectorConfig:
-    """The configuration with few attempts, since a person waits for the answer; a sync retries for a minute."""
-    attempts = min(config.connection.max_attempts, _CHECK_ATTEMPTS)
-    return replace(config, connection=replace(config.connection, max_attempts=attempts))
-
-
-def check_steps(
-    config: ConnectorConfig, selected: CatalogStreams, *, again: bool
-) -> tuple[Identity | None, list[CheckStep]]:
-    """The identity, and the steps of a check of a destination and of streams. No identity if none can be found.
-
-    Args:
-        config: The destination's configuration.
-        selected: The streams.
-        again: Whether to probe the server's abilities again, even if they are known.
-    """
-    name = "find an identity"
-    try:
-        acting_as = identity(config.connection)
-    except CredentialsError as error:
-        return None, [CheckStep(name, "", False, error.message)]
-    whom = f"acting as {acting_as.arn}" if acting_as.arn else f"acting as an unknown identity ({acting_as.unknown})"
-    step = CheckStep(name, "", True, f"{acting_as.source}, access key id {acting_as.access_key_id}, {whom}")
-    with opened_target(config, None) as target:
-        steps = [step, *check_server(target, uuid4().hex, again=again)]
-        steps += [CheckStep("find the streams that have settings", "", False, each) for each in selected.unknown]
-        if all(step.ok for step in steps):
-            if selected.streams:
-                steps += check_streams(target, selected.streams)
-            elif config.streams:
-                steps += likely_misspelt(target, config.streams)
-        return acting_as, steps
-
-
-def _check_line(step: CheckStep) -> str:
-    action = f" ({step.action})" if step.action else ""
-    message = f": {step.message}" if step.message else ""
-    return f"{_step_mark(step)} {step.name}{action}{message}"
-
-
-def _step_mark(step: CheckStep) -> str:
-    if not step.tried:
-        return "?"
-    if not step.has:
-        return "-"
-    return check_mark(step.ok)
-
-
-def _show_check(screen: Screen, steps: Sequence[CheckStep], example: str) -> None:
-    """Shows a table of the steps. Messages follow below it, unfolded, so that statements in them can be copied."""
-    rows = [(_step_mark(step), step.name, step.action) for step in steps]
-    screen.table(Table(("", "step", "IAM action"), rows))
-    for step in steps:
-        if step.message:
-            screen.sentence(_check_line(step))
-    screen.fact("keys look like", example)
-
-
-def _check_json(acting_as: Identity | None, steps: Sequence[CheckStep], example: str) -> dict[str, Any]:
-    return {
-        "ok": all(step.ok for step in steps),
-        "identity": None if acting_as is None else {**asdict(acting_as), "unknown": acting_as.unknown or None},
-        "steps": [
-            {
-                "name": step.name,
-                "action": step.action or None,
-                "ok": step.ok,
-                "tried": step.tried,
-                "has": step.has,
-                "message": step.message or None,
-            }
-            for step in steps
-        ],
-        "example_key": example,
-    }
 
 
 # ---------------------------------------------------------------------- spec, discover
@@ -192,20 +62,18 @@ def discover(output: Output, source: str, config_path: str) -> int:
 
 def plan(
     output: Output,
-    config_path: str,
-    catalog_path: str,
+    options: SelectionOptions,
     discovered_path: str | None,
-    partition: str | None,
     now: datetime | None,
     *,
     owner: str | None = None,
 ) -> int:
     """Shows what the next sync of each stream would do, and changes nothing."""
-    config = read_config(config_path, output)
-    selected = read_streams(config, catalog_path, discovered_path).of_owner(owner)
-    with opened_target(config, now) as target:
-        planned = plan_streams(target, selected.streams, new_sync(None, now), partition=partition)
-        planned = replace(planned, without_effect=(*planned.without_effect, *selected.unknown, *selected.warnings))
+    landing = streams_to_land(output, options, discovered_path, owner)
+    streams, scopes = _scopes(landing, options, now or datetime.now(UTC))
+    with landing.opened_target(now) as target:
+        planned = plan_streams(target, streams, new_sync(None, now), scopes=scopes)
+        planned = replace(planned, without_effect=(*planned.without_effect, *landing.unknown, *landing.warnings))
         if output.json:
             output.show_json(_plan_json(planned, target.bucket))
         elif (screen := output.screen) is not None:
@@ -214,6 +82,18 @@ def plan(
             for line in _plan_lines(planned, target.bucket, every_key=output.verbose):
                 output.show(line)
     return 0
+
+
+def _scopes(landing: StreamsToLand, options: SelectionOptions, now: datetime) -> tuple[list[Stream], list[Scope]]:
+    """The streams that would land, and what of each."""
+    if not landing.streams:
+        raise SettingsError("Name the streams to plan: by --catalog, next to --config.", setting="catalog")
+    found = [(stream, landing.scope_of(stream, options.partition, now)) for stream in landing.streams]
+    selected = [(stream, scope) for stream, scope in found if scope is not None]
+    if not selected:
+        what = f"a partition {options.partition!r}" if options.partition is not None else "a partition yet"
+        raise SettingsError(f"None of the selected assets has {what}.", setting="partition")
+    return [stream for stream, _ in selected], [scope for _, scope in selected]
 
 
 def _plan_json(planned: Plan, bucket: Bucket) -> dict[str, Any]:

@@ -36,15 +36,25 @@ def _parse_time(context: click.Context, parameter: click.Parameter, value: str |
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
+definitions_options: list[Decorator] = [
+    click.option("--module", "-m", metavar="MODULE", help="Instead of --config: a module with Dagster definitions."),
+    click.option(
+        "--defs",
+        metavar="PATH",
+        help="Instead of --config: a Python file with Dagster definitions, or a project of components in YAML.",
+    ),
+    click.option("--select", "assets", metavar="ASSETS", help="Assets of the definitions, as Dagster selects them."),
+    click.option("--io-manager", "manager", metavar="KEY", help="Only assets of the IO manager with this key."),
+]
+"""The options that name Dagster definitions, and assets of them."""
+
+
 def selection_options(*, partition: bool = True) -> Decorator:
     """The options that select landed streams."""
     decorators: list[Decorator] = [
         click.option("--config", "config_path", metavar="CONFIG.json", help="The destination's configuration."),
         catalog_option(_ONLY_STREAMS),
-        click.option(
-            "--module", "-m", metavar="MODULE", help="Instead of --config: a module with Dagster definitions."
-        ),
-        click.option("--select", "assets", metavar="ASSETS", help="Assets of the module, as Dagster selects them."),
+        *definitions_options,
         click.option("--partition", metavar="KEY", help="Only this partition of the streams."),
     ]
 
@@ -56,9 +66,28 @@ def selection_options(*, partition: bool = True) -> Decorator:
     return add
 
 
-def config_option(text: str = "The destination's configuration, a connector's config.json.") -> Decorator:
+def landing_options(catalog_text: str) -> Decorator:
+    """The options that say what would land, and where: a configuration with a catalog, or definitions."""
+    decorators: list[Decorator] = [
+        config_option(required=False),
+        catalog_option(catalog_text),
+        discovered_option,
+        *definitions_options,
+    ]
+
+    def add(verb: Callable[..., Any]) -> Callable[..., Any]:
+        for option in reversed(decorators):
+            verb = option(verb)
+        return verb
+
+    return add
+
+
+def config_option(
+    text: str = "The destination's configuration, a connector's config.json.", *, required: bool = True
+) -> Decorator:
     """The option that names the configuration."""
-    return click.option("--config", "config_path", required=True, metavar="CONFIG.json", help=text)
+    return click.option("--config", "config_path", required=required, metavar="CONFIG.json", help=text)
 
 
 def catalog_option(text: str, *, required: bool = False) -> Decorator:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from s3dest_dagster.cli.output import Output
 from s3dest_dagster.cli.targets import bucket_of, read_catalog_file, read_config
@@ -21,6 +22,9 @@ from s3dest_dagster.settings.stream_settings import StreamSettings
 from s3dest_dagster.storage import Bucket
 from s3dest_dagster.stream import Scope, StreamId, streams_shown_as
 
+if TYPE_CHECKING:
+    from s3dest_dagster.dagster.selection import SelectedStreams
+
 
 @dataclass(frozen=True, slots=True)
 class SelectionOptions:
@@ -29,8 +33,36 @@ class SelectionOptions:
     config_path: str | None = None
     catalog_path: str | None = None
     module: str | None = None
+    defs: str | None = None
     assets: str | None = None
+    manager: str | None = None
     partition: str | None = None
+
+    @property
+    def names_definitions(self) -> bool:
+        """Whether Dagster definitions are named, and no configuration.
+
+        Raises:
+            SettingsError: Both are named, or none.
+        """
+        if sum(each is not None for each in (self.config_path, self.module, self.defs)) != 1:
+            raise SettingsError("Give either --config, or --module or --defs for the assets of Dagster definitions.")
+        if self.config_path is None and self.catalog_path is not None:
+            raise SettingsError("--catalog names streams and needs --config. Select assets by --select.")
+        if self.config_path is not None and (self.assets is not None or self.manager is not None):
+            raise SettingsError(
+                "--select and --io-manager choose assets and need --module or --defs. With --config, name the streams "
+                "by --catalog."
+            )
+        return self.config_path is None
+
+    def landed_by_assets(self) -> list[SelectedStreams]:
+        """The streams of the selected assets, one entry for each IO manager."""
+        # Imported here: Dagster takes a second to import, and only definitions need it.
+        from s3dest_dagster.dagster.code_location import CodeLocation
+        from s3dest_dagster.dagster.selection import select_landed
+
+        return select_landed(CodeLocation(self.module, self.defs), self.assets or "*", self.manager)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,32 +127,20 @@ def selections(output: Output, options: SelectionOptions) -> list[Selection]:
     Raises:
         SettingsError: The options contradict each other, or select nothing that exists.
     """
-    if (options.config_path is None) == (options.module is None):
-        raise SettingsError("Give either --config, or --module for the assets of a Dagster module.")
-    if options.module is not None:
-        return _selections_of_assets(options, options.module)
-    if options.assets is not None:
-        raise SettingsError("--select selects assets and needs --module. With --config, name the streams by --catalog.")
+    if options.names_definitions:
+        named = options.assets is None and options.manager is None
+        return [
+            Selection(
+                each.destination, each.bucket, each.streams, options.partition, each.defines, named, each.settings
+            )
+            for each in options.landed_by_assets()
+        ]
     assert options.config_path is not None
     config = read_config(options.config_path, output)
     streams = catalog_streams(config, options.catalog_path)
     named = streams is not None
     bucket, settings = bucket_of(config), config.streams
     return [Selection(config.destination, bucket, streams, options.partition, names_all=named, settings=settings)]
-
-
-def _selections_of_assets(options: SelectionOptions, module: str) -> list[Selection]:
-    if options.catalog_path is not None:
-        raise SettingsError("--catalog names streams and needs --config. With --module, select assets by --select.")
-    # Imported here: Dagster takes a second to import, and only --module needs it.
-    from s3dest_dagster.dagster.selection import select_landed
-
-    landed = select_landed(module, options.assets or "*")
-    named = options.assets is None
-    return [
-        Selection(each.destination, each.bucket, each.streams, options.partition, each.defines, named, each.settings)
-        for each in landed
-    ]
 
 
 def catalog_streams(config: ConnectorConfig, catalog_path: str | None) -> frozenset[StreamId] | None:

@@ -1,37 +1,43 @@
-"""Finds the destinations and streams of selected assets in the definitions of a module.
+"""Finds the destinations and streams of selected assets in Dagster definitions.
 
-The command's `--module` and `--select` use it. Must not know: what is done with them.
+The command's `--module`, `--defs` and `--select` use it. Must not know: what is done with them.
 """
 
 from __future__ import annotations
 
-import os
-import sys
 import warnings
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
-from importlib import import_module
+from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any
 
 import dagster as dg
 
-from s3dest_dagster.dagster.asset_metadata import stream_of
+from s3dest_dagster.commit.registry import owner_of
+from s3dest_dagster.dagster.asset_metadata import partition_scopes, stream_of
+from s3dest_dagster.dagster.code_location import CodeLocation
 from s3dest_dagster.dagster.io_manager import S3DestinationIOManager
-from s3dest_dagster.errors import SettingsError
+from s3dest_dagster.errors import SettingsError, did_you_mean
+from s3dest_dagster.settings.connection import S3Connection
 from s3dest_dagster.settings.destination import S3Destination
 from s3dest_dagster.settings.stream_settings import StreamSettings
 from s3dest_dagster.storage import Bucket
-from s3dest_dagster.stream import Scope, StreamId
+from s3dest_dagster.stream import Scope, Stream, StreamId
 
 
 @dataclass(frozen=True, slots=True)
 class SelectedStreams:
     """The streams that the selected assets of one IO manager land."""
 
+    manager: str
+    """The resource key of the IO manager."""
     destination: S3Destination
     bucket: Bucket
+    connection: S3Connection | None
+    """How the bucket is reached. None if the IO manager's `s3` only makes clients."""
+    defined: tuple[Stream, ...]
+    """The streams as they land: with the owner that each has as an asset."""
     partitions: Mapping[StreamId, dg.PartitionsDefinition[Any] | None]
     """The streams, with their names in the bucket, and the partitions of their definitions."""
     settings: Mapping[str, StreamSettings]
@@ -41,6 +47,27 @@ class SelectedStreams:
     def streams(self) -> frozenset[StreamId]:
         """The streams, with their names in the bucket."""
         return frozenset(self.partitions)
+
+    def scope_to_land(self, stream: Stream, partition: str | None, now: datetime) -> Scope | None:
+        """What a run lands of a stream: this partition, or by default the newest one. None if it has no such partition.
+
+        Raises:
+            SettingsError: Only a running Dagster instance knows the partitions, and none is named.
+        """
+        partitions = self.partitions[stream.id.prefixed(self.destination.stream_prefix)]
+        if partitions is None:
+            return Scope(stream.id) if partition is None else None
+        if partition is None and is_dynamic(partitions):
+            raise SettingsError(
+                f"Only Dagster knows the partitions of {stream.id}. Name one by --partition, or select other assets.",
+                stream=str(stream.id),
+                setting="partition",
+            )
+        known = None if is_dynamic(partitions) else partitions.get_partition_keys(current_time=now)
+        if known == [] or (known is not None and partition is not None and partition not in known):
+            return None
+        key = partition if partition is not None else (known or [""])[-1]
+        return partition_scopes(stream.id, partitions, [key])[key]
 
     def defines(self, scope: Scope) -> bool:
         """Whether the definition of a scope's stream has the scope. True if only a running Dagster instance knows."""
@@ -62,20 +89,21 @@ def is_dynamic(partitions: dg.PartitionsDefinition[Any] | None) -> bool:
     return isinstance(partitions, dg.DynamicPartitionsDefinition)
 
 
-def select_landed(module: str, selection: str) -> list[SelectedStreams]:
-    """The streams that the selected assets of a module land, one entry for each IO manager.
+def select_landed(location: CodeLocation, selection: str, manager: str | None = None) -> list[SelectedStreams]:
+    """The streams that the selected assets of a code location land, one entry for each IO manager.
 
     Assets of any other IO manager are left out.
 
     Args:
-        module: The module that has `Definitions`, as Dagster imports it.
+        location: What has the definitions.
         selection: Assets, in Dagster's syntax of selections.
+        manager: Only assets of the IO manager with this resource key. None: of all.
 
     Raises:
-        SettingsError: If the module cannot be imported or has no definitions, or if no selected asset lands a stream.
+        SettingsError: If the definitions cannot be loaded, or if no selected asset lands a stream.
     """
-    definitions = _definitions(module)
-    keys = _selected(definitions, module, selection)
+    definitions = location.load()
+    keys = _selected(definitions, location, selection)
     by_manager: defaultdict[str, dict[dg.AssetKey, dg.AssetsDefinition]] = defaultdict(dict)
     for key in sorted(keys):
         asset = definitions.resolve_assets_def(key)
@@ -84,21 +112,32 @@ def select_landed(module: str, selection: str) -> list[SelectedStreams]:
     found = [streams for name, assets in by_manager.items() for streams in _landed(definitions, name, assets)]
     if not found:
         raise SettingsError(
-            f"{selection!r} selects no asset of {module} that an S3DestinationIOManager lands. "
+            f"{selection!r} selects no asset of {location} that an S3DestinationIOManager lands. "
             f"It has: {', '.join(key.to_user_string() for key in sorted(definitions.resolve_all_asset_keys()))}.",
             setting="select",
         )
-    return found
+    return found if manager is None else _of_manager(found, manager)
 
 
-def _selected(definitions: dg.Definitions, module: str, selection: str) -> set[dg.AssetKey]:
+def _of_manager(found: list[SelectedStreams], manager: str) -> list[SelectedStreams]:
+    own = [each for each in found if each.manager == manager]
+    if not own:
+        raise SettingsError(
+            f"No selected asset is landed by an IO manager {manager!r}. "
+            f"{did_you_mean(manager, [each.manager for each in found])}",
+            setting="io_manager",
+        )
+    return own
+
+
+def _selected(definitions: dg.Definitions, location: CodeLocation, selection: str) -> set[dg.AssetKey]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", category=dg.BetaWarning)
         try:
             return set(dg.AssetSelection.from_string(selection).resolve(definitions.resolve_asset_graph()))
         except dg.DagsterError as error:
             raise SettingsError(
-                f"--select {selection!r} cannot be found in {module}: {error}", setting="select"
+                f"--select {selection!r} cannot be found in {location}: {error}", setting="select"
             ) from None
 
 
@@ -110,42 +149,23 @@ def _landed(
         return
     with dg.build_resources({manager_key: resource}) as resources:
         manager = getattr(resources, manager_key)
-        destination, bucket = manager.destination(), manager.bucket()
+        destination, bucket, connection = manager.destination(), manager.bucket(), manager.connection()
     streams = {key: stream_of(key, asset.metadata_by_key[key]) for key, asset in assets.items()}
     landed = {
         streams[key].id.prefixed(destination.stream_prefix): asset.specs_by_key[key].partitions_def
         for key, asset in assets.items()
     }
-    yield SelectedStreams(destination, bucket, landed, {str(each.id): each.settings for each in streams.values()})
+    yield SelectedStreams(
+        manager=manager_key,
+        destination=destination,
+        bucket=bucket,
+        connection=connection,
+        defined=tuple(_owned(stream, destination, key) for key, stream in streams.items()),
+        partitions=landed,
+        settings={str(each.id): each.settings for each in streams.values()},
+    )
 
 
-def _definitions(module: str) -> dg.Definitions:
-    """The definitions of a module. As in Dagster, the working directory is searched first."""
-    with _working_directory_first():
-        try:
-            loaded = import_module(module)
-        except ImportError as error:
-            raise SettingsError(f"--module {module!r} cannot be imported: {error}.", setting="module") from error
-        found = [definitions for value in vars(loaded).values() if (definitions := _as_definitions(value)) is not None]
-    if len(found) != 1:
-        raise SettingsError(
-            f"--module {module!r} has {len(found)} Definitions, and one is needed. Name the code location's module.",
-            setting="module",
-        )
-    return found[0]
-
-
-def _as_definitions(value: Any) -> dg.Definitions | None:
-    """A module's value if it is `Definitions`, or its result if `dg.definitions` created it."""
-    if isinstance(value, dg.Definitions):
-        return value
-    return value() if type(value).__name__ == "LazyDefinitions" and not value.has_context_arg else None
-
-
-@contextmanager
-def _working_directory_first() -> Iterator[None]:
-    sys.path.insert(0, os.getcwd())
-    try:
-        yield
-    finally:
-        sys.path.remove(os.getcwd())
+def _owned(stream: Stream, destination: S3Destination, key: dg.AssetKey) -> Stream:
+    owner = owner_of(stream, destination, key.to_user_string())
+    return replace(stream, settings=replace(stream.settings, owner=owner))

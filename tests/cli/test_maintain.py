@@ -183,13 +183,13 @@ def test_verify_reads_the_content_on_request(any_lake):
     assert problem.startswith(f"✗ public.orders: s3://{any_lake.bucket}/{key} ")
 
 
-@pytest.mark.parametrize("verb", ["ls", "verify", "recover", "sweep"])
+@pytest.mark.parametrize("verb", ["ls", "verify", "recover", "sweep", "check", "plan"])
 def test_the_location_can_be_given_only_once(lake, verb):
     config = lake.config()
     for options, part in (
         ([], "Give either --config, or --module"),
-        (["--config", config, "-m", "some.module"], "--module for the assets of a Dagster module"),
-        (["--config", config, "--select", "users"], "--select selects assets and needs --module"),
+        (["--config", config, "-m", "some.module"], "--module or --defs for the assets of Dagster definitions"),
+        (["--config", config, "--select", "users"], "choose assets and need --module or --defs"),
         (["-m", "some.module", "--catalog", lake.catalog("users")], "--catalog names streams and needs --config"),
         # Looking for a module imports Dagster, which one command may do for all.
         *[(["-m", "no.such.module"], "cannot be imported")][: verb == "ls"],
