@@ -180,6 +180,19 @@ class BadRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class SourceFile:
+    """A file that the source sends with a record. The record is no row: its file lands instead of it."""
+
+    stream: StreamId
+    location: str
+    """Where the source has put it, as a path on this machine."""
+    path: str
+    """Its path at the source, which names it. Empty if the record does not say it."""
+    size: int | None = None
+    """In bytes. None if the record does not say it."""
+
+
+@dataclass(frozen=True, slots=True)
 class State:
     """A STATE message. It covers every record that the source emitted before it."""
 
@@ -210,7 +223,7 @@ class StreamEstimate:
 StreamNotice = StreamStatus | StreamEstimate
 """What a source tells about a stream besides its data."""
 
-SourceItem = StreamBatch | BadRecord | State | StreamNotice
+SourceItem = StreamBatch | BadRecord | SourceFile | State | StreamNotice
 
 
 class UndecodedItems(ABC):

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import IO
 
 from s3dest_dagster.airbyte.messages import with_record_count
-from s3dest_dagster.batch import BadRecord, SourceItem, State, StreamBatch
+from s3dest_dagster.batch import BadRecord, SourceFile, SourceItem, State, StreamBatch
 from s3dest_dagster.stream import StreamId
 
 _MAX_BYTES = 16 << 20
@@ -45,6 +45,8 @@ class PendingStates:
             self._file.write(line)
         elif isinstance(item, StreamBatch):
             self._count(item.stream, item.batch.num_rows)
+        elif isinstance(item, SourceFile):
+            self._count(item.stream, 1)
         elif isinstance(item, BadRecord):
             self._count(item.stream or self._first, 1)
 

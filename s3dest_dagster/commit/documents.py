@@ -30,7 +30,9 @@ VERSION_WITH_ADOPTIONS = 2
 VERSION_WITH_GENERATIONS = 3
 """The version of a segment with which older generations have left while others stayed: who ignored that would list what
 has left."""
-NEWEST_VERSION = VERSION_WITH_GENERATIONS
+VERSION_WITH_FILES = 4
+"""The version of a segment with copies of files: who ignored that would read them as records."""
+NEWEST_VERSION = VERSION_WITH_FILES
 """The newest version that can be read."""
 _RESTORE = "Restore it from a backup or an older version of it."
 _RESTORE_OTHER = "Restore the one that belongs there from a backup or an older version of the object."
@@ -104,6 +106,11 @@ def _lists_of_scope(root: str) -> str:
 def quarantine_key(root: str, name: str) -> str:
     """Key of the quarantined lines of a segment."""
     return f"{root}quarantine/{name}.jsonl"
+
+
+def file_key(root: str, name: str, path: str) -> str:
+    """Key of the copy of a file that has this path at the source, in the segment with this name."""
+    return f"{root}files/{name}/{path}"
 
 
 def quarantine_part(key: str) -> str:

@@ -38,7 +38,7 @@ class LandedColumns:
     @classmethod
     def of(cls, scope: Scope, segment: Segment) -> LandedColumns:
         """The columns of a staged segment's objects."""
-        written = all_written_columns(segment) if segment.object_count else ()
+        written = all_written_columns(segment) if segment.has_records else ()
         return cls(scope, tuple(each.record for each in written if each.is_typed))
 
     def check(self, columns: StreamColumns) -> None:

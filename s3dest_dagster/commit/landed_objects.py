@@ -33,6 +33,8 @@ class LandedObject:
     """False: it was adopted without being read, so that its `rows` is 0 although it has records."""
     generation_id: int | None = None
     """The generation that its metadata name, if it was adopted. Null if they name none."""
+    file: str | None = None
+    """The path, at the source, of the file of which it is a copy: it has no records. Null if it has records."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,8 @@ class SegmentObject(LandedObject):
     """An object of a segment: what readers need, why it was closed, and how it is published."""
 
     close_reason: str
-    """Why it was closed: `size`, `memory`, `schema` or `end`. `adopted` if it was there already."""
+    """Why it was closed: `size`, `memory`, `schema` or `end`. `adopted` if it was there already, `file` if it is a copy
+    of a file."""
     short_row_groups: int = 0
     """Number of row groups that ended early because memory ran short."""
     upload: MultipartUpload | None = None
@@ -124,3 +127,5 @@ class ListedObjects:
     """Number of its objects with lines that were not records."""
     quarantined_rows: int = 0
     """The lines in them."""
+    files: int = 0
+    """Number of its objects that are copies of files. Above 0, the segment has format version 4."""

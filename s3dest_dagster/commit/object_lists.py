@@ -230,6 +230,7 @@ class ObjectLists:
             bytes=sum(item.bytes for item in objects),
             quarantines=len(quarantines),
             quarantined_rows=sum(item.rows for item in quarantines),
+            files=sum(item.file is not None for item in objects),
         )
 
     def copy(self, segment: Segment, other: ObjectLists) -> None:

@@ -65,7 +65,7 @@ def _shown_segment(segment: Segment) -> _ShownSegment:
         started_at=segment.sync.started_at,
         owner=segment.owner,
         template=UsedTemplate.of_settings(segment.settings),
-        has_objects=bool(segment.object_count),
+        has_objects=segment.has_records,
         versions=tuple(all_written_columns(segment)),
     )
 

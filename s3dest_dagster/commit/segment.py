@@ -13,6 +13,7 @@ from typing import Literal
 from s3dest_dagster.batch import KnownState, Tally
 from s3dest_dagster.commit.documents import (
     FORMAT_VERSION,
+    VERSION_WITH_FILES,
     VERSION_WITH_GENERATIONS,
     VERSION_WITH_LISTS,
     DocumentKind,
@@ -262,6 +263,8 @@ class Segment:
 
     @property
     def _needed_version(self) -> int:
+        if self.has_files:
+            return VERSION_WITH_FILES
         if self.compaction.lowest_generation or (self.replaced is not None and self.replaced.is_partial):
             return VERSION_WITH_GENERATIONS
         if self.object_lists or (self.replaced is not None and self.replaced.object_lists):
@@ -286,6 +289,21 @@ class Segment:
     def object_count(self) -> int:
         """The number of its objects, without quarantines."""
         return len(self.objects) + sum(each.objects for each in self.object_lists)
+
+    @property
+    def has_files(self) -> bool:
+        """Whether some of the objects that it lists are copies of files."""
+        absorbed = (item for sync in self.compaction.absorbs for item in sync.objects)
+        return any(each.files for each in self.object_lists) or any(
+            each.file is not None for each in (*self.objects, *absorbed)
+        )
+
+    @property
+    def has_records(self) -> bool:
+        """Whether some of its own objects have records."""
+        return any(each.objects > each.files for each in self.object_lists) or any(
+            each.file is None for each in self.objects
+        )
 
     @property
     def is_adoption(self) -> bool:

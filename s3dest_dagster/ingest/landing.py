@@ -27,6 +27,7 @@ from s3dest_dagster.batch import (
     BadRecord,
     Batch,
     Lineage,
+    SourceFile,
     SourceItem,
     State,
     StreamBatch,
@@ -182,6 +183,8 @@ class Landing:
             return self.advance_state(item)
         if isinstance(item, BadRecord):
             self.reject(item)
+        elif isinstance(item, SourceFile):
+            self.copy_file(item)
         elif isinstance(item, StreamEstimate):
             self._intake.expect(item.rows)
         elif not isinstance(item, StreamStatus):
@@ -204,6 +207,14 @@ class Landing:
         elif not self.recorded:
             self._intake.reject(bad)
 
+    def copy_file(self, file: SourceFile) -> None:
+        """Stages a copy of a file, which becomes visible together with the records. Raises as `FileCopies.append`."""
+        self.mentioned = True
+        if self.discards:
+            self._discarded += 1
+        elif not self.recorded:
+            self._writer.segment.copy_file(file)
+
     def advance_state(self, state: State, *, checkpoint: bool = True) -> bool:
         """Notes the state that covers the records so far. The newest state is committed with them.
 
@@ -218,7 +229,7 @@ class Landing:
             return False
         self._intake.flush()
         segment = self._writer.segment
-        is_news = segment.read > 0 or self._state is None or self._state.state != state.state
+        is_news = segment.read > 0 or segment.has_files or self._state is None or self._state.state != state.state
         self._state = state
         if self.recorded or not checkpoint or not is_news:
             return False

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.ipc
 from isal.isal_zlib import adler32, crc32
 
-from s3dest_dagster.batch import TARGET_BATCH_BYTES, ArrowBatch, BadRecord, Batch, Lineage, State, Tally
+from s3dest_dagster.batch import TARGET_BATCH_BYTES, ArrowBatch, BadRecord, Batch, Lineage, SourceFile, State, Tally
 from s3dest_dagster.commit.documents import quarantine_key, segment_name
 from s3dest_dagster.commit.generations import metadata_of
 from s3dest_dagster.commit.landed_objects import SegmentObject
@@ -25,6 +25,7 @@ from s3dest_dagster.commit.sync_commit import SyncCommit
 from s3dest_dagster.errors import CommitError
 from s3dest_dagster.formats import Encoder
 from s3dest_dagster.ingest.encode_queue import EncodedBatch
+from s3dest_dagster.ingest.file_copies import FileCopies
 from s3dest_dagster.ingest.key_allocator import KeyAllocator
 from s3dest_dagster.ingest.object_writer import Quarantine, RollingObjectWriter, SegmentWriting
 from s3dest_dagster.ingest.partitioned_writer import PartitionedObjectWriter, directory_count, new_object_writer
@@ -125,7 +126,8 @@ class SyncWriter:
         name = segment_name(self._sync.id, self._commit.attempt, self._segments)
         self._segments += 1
         quarantine = Quarantine(self._target, self._scope, quarantine_key(self._commit.commit_log.root, name), name)
-        return SegmentWriter(name, self._target, self._scope, quarantine, self._schema, self._new_object_writer)
+        files = FileCopies(self._target, self._scope, self._commit.commit_log.root, name, metadata_of(self.stream))
+        return SegmentWriter(name, self._target, self._scope, quarantine, self._schema, self._new_object_writer, files)
 
     def _new_object_writer(self, segment: str) -> RollingObjectWriter | PartitionedObjectWriter:
         if self._keys is None:
@@ -159,6 +161,7 @@ class SegmentWriter:
         quarantine: Receives its bad records.
         schema: The columns of its records.
         new_object_writer: Makes the object writer. Its argument is the name.
+        files: Copies the files that come with records. None: there are none.
         sums_content: Whether `content` is computed.
     """
 
@@ -170,6 +173,7 @@ class SegmentWriter:
         quarantine: Quarantine,
         schema: BatchSchema,
         new_object_writer: Callable[[str], RollingObjectWriter | PartitionedObjectWriter],
+        files: FileCopies | None = None,
         *,
         sums_content: bool = True,
     ) -> None:
@@ -183,6 +187,7 @@ class SegmentWriter:
         self._quarantine = quarantine
         self._schema = schema
         self._new_object_writer = new_object_writer
+        self._files = files
         self._objects: RollingObjectWriter | PartitionedObjectWriter | None = None
         self._queue = target.encoding.stream_queue(self._write)
         self._decided = False
@@ -191,6 +196,8 @@ class SegmentWriter:
         self._encoded_rows = 0
         self.read = 0
         """Records and bad records so far."""
+        self.has_files = False
+        """Whether files were copied."""
         self.read_bytes = 0
         """Bytes of the records so far, as the source gave them."""
 
@@ -252,6 +259,12 @@ class SegmentWriter:
         self._quarantine.append(bad)
         self.read += 1
 
+    def copy_file(self, file: SourceFile) -> None:
+        """Stages a copy of a file that came in place of a record. Raises as `FileCopies.append`."""
+        assert self._files is not None, "sources with files land in one process"
+        self._files.append(file)
+        self.has_files = True
+
     def finish(self) -> tuple[tuple[SegmentObject, ...], SegmentObject | None, Counts]:
         """Uploads everything. Returns the objects, the quarantine's object, and the counts.
 
@@ -269,7 +282,8 @@ class SegmentWriter:
                 stream=str(self._scope.stream),
                 partition=self._scope.partition,
             )
-        return objects, self._quarantine.finish(), counts
+        files = self._files.finish() if self._files is not None else ()
+        return (*objects, *files), self._quarantine.finish(), counts
 
     def mark_decided(self) -> None:
         """Notes that the segment is, or may be, decided, or that a receipt names its uploads: from now on `abort` does
@@ -284,6 +298,8 @@ class SegmentWriter:
         self._queue.cancel()
         with ExitStack() as both:
             both.callback(self._quarantine.abort)
+            if self._files is not None:
+                both.callback(self._files.abort)
             if self._objects is not None:
                 both.callback(self._objects.abort)
 

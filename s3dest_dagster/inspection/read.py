@@ -67,10 +67,15 @@ class ScopeSnapshot:
     """Only objects of syncs that began by this time are read. None: all of them."""
 
     def objects(self) -> Iterator[LiveObject]:
-        """Yields its objects, oldest sync first."""
-        for segment, sync, item in self.commit_log.lists.landed(self.segments):
+        """Yields its objects with records, oldest sync first."""
+        for segment, sync, item in self._landed():
             if self.where.selects(item) and self._is_in_time(sync):
                 yield LiveObject(segment, sync, item)
+
+    def _landed(self) -> Iterator[tuple[Segment, LandedSync, LandedObject]]:
+        """Everything that has records. Copies of files have none."""
+        landed = self.commit_log.lists.landed(self.segments)
+        return ((segment, sync, item) for segment, sync, item in landed if item.file is None)
 
     def selected(self, where: PartitionFilter, as_of: datetime | None = None) -> ScopeSnapshot:
         """The same content, of which only the objects with these values, and of syncs up to this time, are read.
@@ -78,10 +83,10 @@ class ScopeSnapshot:
         Raises:
             SettingsError: An object was landed without such directories, or what the scope held at that time is gone.
         """
-        items = (item for _, _, item in self.commit_log.lists.landed(self.segments))
+        items = (item for _, _, item in self._landed())
         where.check(items, str(self.commit_log.scope))
         found = replace(self, where=where, as_of=as_of)
-        syncs = {sync.segment: sync for _, sync, _ in self.commit_log.lists.landed(self.segments)}
+        syncs = {sync.segment: sync for _, sync, _ in self._landed()}
         if syncs and not any(map(found._is_in_time, syncs.values())):
             raise self._gone(as_of)
         return found

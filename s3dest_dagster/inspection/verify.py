@@ -29,6 +29,7 @@ from s3dest_dagster.storage import Bucket, crc32_text, each_in_parallel
 from s3dest_dagster.stream import Scope, StreamId
 
 _OF_PARTS = re.compile(r"[0-9a-f]{32}-\d+")
+_RANGE_BYTES = 8 << 20
 _ATTEMPTS = 3
 
 
@@ -221,12 +222,15 @@ def _count_problem(segment: Segment) -> str:
 def _read_problem(bucket: Bucket, entry: _Entry) -> str:
     """What is wrong with an object's content. Empty if nothing is wrong."""
     item, uri = entry.item, bucket.uri(entry.item.key)
+    damaged = f"{uri} is damaged: its bytes do not have the checksum with which they were landed"
+    if item.file is not None:
+        return "" if _checksum(bucket, item) == item.crc32 else damaged
     found = bucket.get(item.key)
     if found is None:
         return f"{uri} is missing"
     content = found[0]
     if item.crc32 and crc32_text(crc32(content)) != item.crc32:
-        return f"{uri} is damaged: its bytes do not have the checksum with which they were landed"
+        return damaged
     try:
         rows = _rows(entry, content)
     # Every reader raises its own errors.
@@ -235,6 +239,14 @@ def _read_problem(bucket: Bucket, entry: _Entry) -> str:
     if item.is_counted and rows != item.rows:
         return f"{uri} has {amount(rows, 'row')}; its manifest says {item.rows:,}"
     return ""
+
+
+def _checksum(bucket: Bucket, item: LandedObject) -> str:
+    """The CRC-32 of an object that may be larger than memory."""
+    checksum = crc32(b"")
+    for start in range(0, item.bytes, _RANGE_BYTES):
+        checksum = crc32(bucket.get_range(item.key, start, min(start + _RANGE_BYTES, item.bytes)), checksum)
+    return crc32_text(checksum)
 
 
 def _rows(entry: _Entry, content: bytes) -> int:

@@ -196,6 +196,11 @@ class RecordSettings(Settings):
         default="fail",
     )
 
+    on_file: Literal["copy", "fail"] = setting(
+        "A file that a source sends with a record (`file_reference`) is copied into the bucket, next to the manifests, "
+        'and the record is no row; with `"fail"`, it fails the sync.',
+        default="copy",
+    )
     hash_key: str | None = setting(
         "Secret key of hashed fields, see [private fields](private-fields.md): at least 16 characters, and the same "
         "for good, since a stream keeps the key with which it was first hashed.",

@@ -14,7 +14,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from s3dest_dagster.batch import BadRecord, Batch, SourceItem, State, StreamBatch, StreamNotice
+from s3dest_dagster.batch import BadRecord, Batch, SourceFile, SourceItem, State, StreamBatch, StreamNotice
 from s3dest_dagster.commit.commit_log import CommitLog
 from s3dest_dagster.commit.documents import quarantine_key, segment_name, sync_of
 from s3dest_dagster.commit.generations import metadata_of
@@ -201,6 +201,13 @@ class _Shard:
             raise SettingsError(
                 f"The records of a shard of {self._order.scope} have a state. A shard is a part of a sync, so that "
                 "nobody could tell which records the state covers. Land a source with states in one process.",
+                stream=str(self._order.scope.stream),
+                partition=self._order.partition,
+            )
+        if isinstance(item, SourceFile):
+            raise SettingsError(
+                f"The records of a shard of {self._order.scope} come with files. Land a source with "
+                "files in one process.",
                 stream=str(self._order.scope.stream),
                 partition=self._order.partition,
             )

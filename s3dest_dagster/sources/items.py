@@ -14,6 +14,7 @@ from s3dest_dagster.batch import (
     BadRecord,
     Batch,
     JsonBatch,
+    SourceFile,
     SourceItem,
     State,
     StreamBatch,
@@ -22,7 +23,7 @@ from s3dest_dagster.batch import (
 )
 from s3dest_dagster.sources.python import batches_and_bad_records, is_arrow, is_single_record
 
-_ITEMS = UndecodedItems | StreamBatch | BadRecord | State | StreamNotice | JsonBatch | ArrowBatch
+_ITEMS = UndecodedItems | StreamBatch | BadRecord | SourceFile | State | StreamNotice | JsonBatch | ArrowBatch
 _NOTHING = object()
 
 

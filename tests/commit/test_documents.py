@@ -39,7 +39,7 @@ def _changed(server: S3Server, kind: str, **changes: object):
 @pytest.mark.parametrize("kind", ["head.json", "segments/", "~stream.json"])
 def test_a_newer_format_version_is_refused(moto_s3: S3Server, kind: str) -> None:
     settings, key = _changed(moto_s3, kind, format_version=NEWEST_VERSION + 1)
-    with target(moto_s3, settings) as opened, pytest.raises(ManifestError, match="format version 4") as raised:
+    with target(moto_s3, settings) as opened, pytest.raises(ManifestError, match="format version 5") as raised:
         land(batches_of(users(2, 2)), opened, stream(), sync("s2"))
     assert raised.value.key == key
     assert "Install a newer" in str(raised.value)
@@ -114,7 +114,7 @@ def _decoded(kind: DocumentKind[Any], document: dict[str, Any], version: int = F
 
 @pytest.mark.parametrize("name", DOCUMENTS)
 def test_each_kind_of_document_refuses_a_newer_version(name: str) -> None:
-    with pytest.raises(ManifestError, match="the key has format version 4; this library knows up to 3"):
+    with pytest.raises(ManifestError, match="the key has format version 5; this library knows up to 4"):
         _decoded(*DOCUMENTS[name], version=NEWEST_VERSION + 1)
 
 

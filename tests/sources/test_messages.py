@@ -15,7 +15,7 @@ from airbyte_messages import record_line, state_line
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from s3dest_dagster.batch import BadRecord, State, StreamBatch, StreamStatus
+from s3dest_dagster.batch import BadRecord, SourceFile, State, StreamBatch, StreamStatus
 from s3dest_dagster.errors import SourceError
 from s3dest_dagster.sources.airbyte.messages import MessageReader
 from s3dest_dagster.sources.airbyte.session import read_messages
@@ -625,14 +625,19 @@ def test_a_line_of_a_hundred_megabytes_is_read():
         {"file": {"file_url": "/tmp/1", "file_relative_path": "2026/cat.jpg", "bytes": 5}},
     ],
 )
-def test_a_record_with_a_file_is_refused_by_the_name_of_the_file(member) -> None:
+def test_a_record_with_a_file_is_a_file_and_no_row(member) -> None:
     line = json.loads(record_line("users", {"id": 1}))
     line["record"] |= member
-    with pytest.raises(
-        SourceError, match=r"sends the file '2026/cat\.jpg' with a record of the stream users"
-    ) as caught:
-        read(record_line("users", {"id": 0}), json.dumps(line))
-    assert "Set the source's delivery method to replicate records" in str(caught.value)
+    items = read(record_line("users", {"id": 0}), json.dumps(line), record_line("users", {"id": 2}))
+    assert SourceFile(StreamId(None, "users"), "/tmp/1", "2026/cat.jpg", 5) in items
+    assert raws(items) == [b'{"id": 0}', b'{"id": 2}']
+
+
+@pytest.mark.parametrize("value", [5, "text", {"staging_file_url": 5}, {}])
+def test_a_file_that_is_not_described_is_no_row(value) -> None:
+    line = json.loads(record_line("users", {"id": 1}))
+    line["record"]["file_reference"] = value
+    assert read(json.dumps(line)) == [SourceFile(StreamId(None, "users"), "", "")]
 
 
 def test_members_that_say_there_is_no_file_are_ignored() -> None:

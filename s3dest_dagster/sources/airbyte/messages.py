@@ -15,7 +15,16 @@ from typing import cast
 
 import numpy as np
 
-from s3dest_dagster.batch import TARGET_BATCH_BYTES, BadRecord, JsonBatch, SourceItem, State, StreamBatch, StreamStatus
+from s3dest_dagster.batch import (
+    TARGET_BATCH_BYTES,
+    BadRecord,
+    JsonBatch,
+    SourceFile,
+    SourceItem,
+    State,
+    StreamBatch,
+    StreamStatus,
+)
 from s3dest_dagster.errors import SourceError
 from s3dest_dagster.record_changes import Change, Changes
 from s3dest_dagster.sources.airbyte.protocol import (
@@ -107,18 +116,10 @@ class RecordBuffer:
         return StreamBatch(stream, JsonBatch(waiting.raws, emitted_at, waiting.nbytes, changes=waiting.changes))
 
 
-def _refuse_files(records: Iterable[RecordMessage | None]) -> None:
-    """Raises SourceError if a record comes with a file."""
-    for record in filter(None, records):
-        if (name := record.file_name) is not None:
-            stream = StreamId(record.namespace or None, record.stream)
-            file = f"the file {name!r}" if name else "a file"
-            raise SourceError(
-                f"The source sends {file} with a record of the stream {stream}. Files are not landed, and the record "
-                "is not whole without its file. Set the source's delivery method to replicate records, not to copy raw "
-                "files, or leave the stream out.",
-                stream=str(stream),
-            )
+def _files_of(records: Iterable[RecordMessage | None]) -> dict[int, SourceFile]:
+    """The files that records come with, by the number of the record."""
+    found = ((index, record.source_file) for index, record in enumerate(records) if record is not None)
+    return {index: file for index, file in found if file is not None}
 
 
 class MessageReader:
@@ -143,12 +144,12 @@ class MessageReader:
         messages = decode_block(block)
         records = cast(list[RecordMessage], [message.record for message in messages])
         self._may_tell_changes = b'"changes"' in block
-        if b'"file' in block:
-            _refuse_files(records)
+        files = _files_of(records) if b'"file' in block else {}
+        others = [] if all(records) else [index for index, record in enumerate(records) if record is None]
         start = 0
-        for index in [] if all(records) else [index for index, record in enumerate(records) if record is None]:
+        for index in sorted((*others, *files)):
             self._add_records(records[start:index])
-            yield from self._receive(messages[index])
+            yield from self._receive_file(files[index]) if index in files else self._receive(messages[index])
             start = index + 1
         self._add_records(records[start:])
         self._lines_before += count_line_breaks(block)
@@ -206,6 +207,12 @@ class MessageReader:
             "Add the stream to the catalog, or do not select it at the source.",
             stream=str(stream),
         )
+
+    def _receive_file(self, file: SourceFile) -> Iterator[SourceItem]:
+        self._report.has_data = self._report.has_messages = True
+        self._check_stream(file.stream)
+        yield from self.bad_records()
+        yield file
 
     def _receive(self, message: Decoded) -> Iterator[SourceItem]:
         """Yields the items of a message that is not a record."""

@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 from msgspec import Raw, Struct
 
-from s3dest_dagster.batch import FiniteRecord
+from s3dest_dagster.batch import FiniteRecord, SourceFile
 from s3dest_dagster.columns.non_finite import field_of, finite_text
 from s3dest_dagster.record_changes import Change
 from s3dest_dagster.sources.lines import describe_json_error
@@ -48,17 +48,22 @@ class RecordMessage(Struct, gc=False):
     """What the source says of the record itself."""
 
     @property
-    def file_name(self) -> str | None:
-        """The path, at the source, of the file that the record describes. Empty if it is not known. None if there is no
-        file."""
+    def source_file(self) -> SourceFile | None:
+        """The file that the record describes. None if there is none."""
         text = next((each for each in (self.file_reference, self.file) if bytes(each) not in (b"", b"null")), None)
         if text is None:
             return None
+        stream = StreamId(self.namespace or None, self.stream)
         try:
-            described = _FILE.decode(text)
+            found = _FILE.decode(text)
         except _DECODE_ERRORS:
-            return ""
-        return described.source_file_relative_path or described.file_relative_path or ""
+            return SourceFile(stream, "", "")
+        return SourceFile(
+            stream,
+            found.staging_file_url or found.file_url or "",
+            found.source_file_relative_path or found.file_relative_path or "",
+            found.file_size_bytes if found.file_size_bytes is not None else found.size,
+        )
 
     @property
     def changes(self) -> tuple[Change, ...]:
@@ -84,8 +89,14 @@ class _Meta(Struct):
 
 
 class _File(Struct):
+    """A file, in the names of the newer protocol and of older ones."""
+
+    staging_file_url: str | None = None
     source_file_relative_path: str | None = None
+    file_size_bytes: int | None = None
+    file_url: str | None = None
     file_relative_path: str | None = None
+    size: int | None = msgspec.field(default=None, name="bytes")
 
 
 class Message(Struct, gc=False):
