@@ -15,6 +15,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import pyarrow.parquet as pq
+
 from benchmarks.contestant import measured_work
 from benchmarks.landing import NOW, destination, format_settings, sync
 from benchmarks.local_client import local_bucket
@@ -31,7 +33,8 @@ def main() -> None:
     with TemporaryDirectory(prefix="s3dest-bench-") as warm, TemporaryDirectory(prefix="s3dest-bench-") as folder:
         landed(task, task["few"], Path(warm))
         measured = measured_work(lambda: landed(task, task["table"], Path(folder)))
-    print(json.dumps(measured | {"versions": {name: version(name) for name in _PACKAGES}}))
+        group = {"row_group_mb": largest_row_group_mb(Path(folder))}
+    print(json.dumps(measured | group | {"versions": {name: version(name) for name in _PACKAGES}}))
 
 
 def landed(task: Mapping[str, Any], table: str, folder: Path) -> Mapping[str, int]:
@@ -40,6 +43,13 @@ def landed(task: Mapping[str, Any], table: str, folder: Path) -> Mapping[str, in
     with open_target(settings, local_bucket(folder), clock=lambda: NOW, entropy=os.urandom) as target:
         receipt = land(SqlSource(task["uri"], table=table).read(), target, Stream(name=table), sync())
     return {"rows": receipt.rows, "bytes": receipt.bytes}
+
+
+def largest_row_group_mb(folder: Path) -> float:
+    """The memory of the largest row group of the objects as Arrow columns, which a landing holds; 0 without Parquet."""
+    files = [pq.ParquetFile(path) for path in folder.rglob("*.parquet")]
+    groups = (file.read_row_group(number).nbytes for file in files for number in range(file.num_row_groups))
+    return max(groups, default=0) / 2**20
 
 
 if __name__ == "__main__":

@@ -37,7 +37,8 @@ def sql(options: Options) -> Measured:
                     python, module = _SIDES[side]
                     task = {**_TABLES, "uri": uri, "format": name, "level": _LEVEL}
                     runs.setdefault((name, side), []).append(run_child([python, "-m", module, json.dumps(task)]))
-    header = ["format", "ours, µs of CPU per row", "dlt", "ours ÷ dlt", "ours, memory over idle", "dlt's"]
+    header = ["format", "ours, µs of CPU per row", "dlt", "ours ÷ dlt"]
+    header += ["ours, memory over idle", "of it the largest row group", "dlt's"]
     cells = [_row(title, runs, rows) for title in _FORMATS]
     size = f"{rows:,} rows of 11 columns after {FEW:,} that warm up, median of {options.rounds} runs in turns.\n"
     versions = {side: found[0].report["versions"] for (_, side), found in runs.items()}
@@ -51,7 +52,8 @@ def _row(title: str, runs: dict[tuple[str, str], list[Run]], rows: int) -> list[
     against = ["–", "–"]
     if dlt is not None:
         against = [micros(cpu_per_record(dlt, rows)), at_most(cost / cpu_per_record(dlt, rows), _TARGETS.get(name))]
-    return [title, micros(cost), *against, _memory(ours), _memory(dlt)]
+    row_group = median(each.report["row_group_mb"] for each in ours)
+    return [title, micros(cost), *against, _memory(ours), megabytes(row_group) if row_group else "–", _memory(dlt)]
 
 
 def _memory(runs: list[Run] | None) -> str:
