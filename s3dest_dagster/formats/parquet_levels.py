@@ -132,5 +132,9 @@ def encoded_levels(levels: NDArray[np.uint8], width: int) -> bytes:
     groups = -(-len(levels) // _PACKED_GROUP)
     padded = np.zeros(groups * _PACKED_GROUP, np.uint8)
     padded[: len(levels)] = levels
-    bits = padded[:, None] >> np.arange(width, dtype=np.uint8) & 1
-    return varint(groups << 1 | 1) + np.packbits(bits.reshape(-1), bitorder="little").tobytes()
+    # Eight levels fill as many bytes as a level has bits, so shifting columns of eight levels packs them all at once.
+    columns = padded.reshape(-1, _PACKED_GROUP).astype("<u8")
+    packed = columns[:, 0].copy()
+    for number in range(1, _PACKED_GROUP):
+        packed |= columns[:, number] << np.uint64(number * width)
+    return varint(groups << 1 | 1) + packed.view(np.uint8).reshape(groups, -1)[:, :width].tobytes()

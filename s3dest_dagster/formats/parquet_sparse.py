@@ -42,6 +42,7 @@ from s3dest_dagster.formats.thrift import (
     thrift_fields,
     thrift_list,
     thrift_list_field,
+    varint,
 )
 from s3dest_dagster.settings.formats import ParquetFormat
 
@@ -55,9 +56,10 @@ _DATA_PAGE = 0
 _CODECS = {"NONE": 0, "SNAPPY": 1, "GZIP": 2, "BROTLI": 4, "ZSTD": 6, "LZ4_RAW": 7}
 """Parquet's numbers of pyarrow's codecs."""
 _FILE_ROW_GROUPS, _GROUP_COLUMNS, _CHUNK_METADATA = 4, 1, 3
+_UNCOMPRESSED_SIZE, _COMPRESSED_SIZE, _DATA_PAGE_OFFSET, _DICTIONARY_PAGE_OFFSET = 6, 7, 9, 11
+_OFFSET_HEAD = bytes([_DATA_PAGE_OFFSET - _COMPRESSED_SIZE << 4 | I64])
 _ORDER_BY_TYPE = thrift_bytes([[1, STRUCT, []]])
 """The order of a column's values by which its statistics hold: that of its type."""
-_UNCOMPRESSED_SIZE, _COMPRESSED_SIZE, _DATA_PAGE_OFFSET, _DICTIONARY_PAGE_OFFSET = 6, 7, 9, 11
 
 
 def parquet_file(sink: Sink, settings: ParquetFormat, schema: pa.Schema, metadata: Mapping[str, str]) -> ParquetFile:
@@ -119,13 +121,11 @@ class SparseFile:
         parts = cache(lambda levels, widths: self._parts(levels(), widths))
         chunks = {}
         for tree, levels in fields:
-            position, contents = self._out.position, []
             for number, leaf in enumerate(tree.leaf_columns, tree.first):
                 part = parts(levels, leaf.widths)
-                chunks[number] = _Chunk(part.metadata(leaf, position), part.pages.uncompressed)
-                contents.append(part.pages.content)
-                position += len(part.pages.content)
-            self._out.write(b"".join(contents))
+                metadata = part.metadata(leaf, self._out.position)
+                chunks[number] = _Chunk(metadata, part.pages.uncompressed)
+                self._out.write(part.pages.content)
         return chunks
 
     def _parts(self, levels: Levels, widths: tuple[int, int]) -> _EmptyPart:
@@ -211,7 +211,7 @@ class _EmptyPart(NamedTuple):
 
     pages: EmptyPages
     sizes: bytes
-    """The part of a chunk's entry between the path of its column and the offset of its page."""
+    """The part of a chunk's entry between the path of its column and the number of its offset."""
     statistics: bytes
     """The end of the entry: the number of nulls, and the number of pages by encoding."""
 
@@ -223,13 +223,13 @@ class _EmptyPart(NamedTuple):
         encodings = [13, LIST, (STRUCT, [[[1, I32, _DATA_PAGE], [2, I32, _PLAIN], [3, I32, pages.pages]]])]
         return cls(
             pages,
-            thrift_fields([[4, I32, _CODECS[codec]], *sizes], after=3),
+            thrift_fields([[4, I32, _CODECS[codec]], *sizes], after=3) + _OFFSET_HEAD,
             thrift_fields([nulls, encodings], after=_DATA_PAGE_OFFSET) + STOP + STOP,
         )
 
     def metadata(self, leaf: Leaf, position: int) -> bytes:
         """The column's entry in its row group. Its pages are at this position."""
-        offset = thrift_fields([[_DATA_PAGE_OFFSET, I64, position]], after=_COMPRESSED_SIZE)
+        offset = varint(position << 1)  # the only number that is another for each of thousands of columns
         return b"".join((_head(leaf.physical, leaf.steps), leaf.path, self.sizes, offset, self.statistics))
 
 
