@@ -15,7 +15,6 @@ import posixpath
 import re
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -70,12 +69,11 @@ def on_config(config: Any) -> None:
 
 
 def _version() -> str:
-    """The version of the package: what its metadata declare, or what git says of this commit."""
-    declared = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"].get("version")
-    if declared:
-        return str(declared)
-    described = subprocess.run(["git", "describe", "--tags", "--always"], cwd=ROOT, capture_output=True, text=True)
-    return described.stdout.strip().removeprefix("v") or "unreleased"
+    """The version of the package, as its build would say: setuptools-scm reads it from the tag."""
+    found = subprocess.run(
+        [sys.executable, "-m", "setuptools_scm"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    return found.stdout.split()[-1]
 
 
 def on_files(files: Any, config: Any) -> Any:
