@@ -37,6 +37,7 @@ from s3dest_dagster.dagster.run_config import (
 )
 from s3dest_dagster.dagster.run_landing import ProgressLines, landing_resource, new_sync, now
 from s3dest_dagster.dagster.run_plan import show_plan
+from s3dest_dagster.dagster.step_body import refuse_async, title_of
 from s3dest_dagster.dagster.step_values import STEP_VALUE_TAG, ShardPlan, ShardTask, StagedReceipt, StagedShards
 from s3dest_dagster.dagster.translator import S3DestinationTranslator
 from s3dest_dagster.errors import SettingsError
@@ -83,7 +84,7 @@ def sharded_stream_asset(
             asset has no `ins` and no `check_specs`.
 
     Raises:
-        SettingsError: The function has no parameter `shard`, or a setting is wrong.
+        SettingsError: The function has no parameter `shard` or is asynchronous, or a setting is wrong.
 
     Example:
         import dagster as dg
@@ -101,6 +102,7 @@ def sharded_stream_asset(
     """
 
     def decorate(function: ShardFunction) -> dg.AssetsDefinition:
+        refuse_async(function, "Make it a plain function or generator")
         check_record_schema(json_schema, name or function.__name__)
         own, asset = split_settings(settings)
         stream = Stream(
@@ -137,6 +139,19 @@ def build_sharded_asset(
     spec = name_table(spec, stream)
     graph = _ShardGraph(function, shards, spec, step.pop("io_manager_key", "io_manager"), step, json_schema)
     return graph.asset(partitions_def or spec.partitions_def)
+
+
+def _records_of(function: ShardFunction, shard: ShardId, arguments: Mapping[str, Any]) -> Any:
+    """What the function returns for one shard. Raises SettingsError for None: a forgotten `return` would look like a
+    shard without records, and the stream would be published without them."""
+    records = function(**arguments)
+    if records is None:
+        raise SettingsError(
+            f"{title_of(function)} returned nothing for the shard {shard!r}. Return or yield its records, or return an "
+            "empty list if it has none.",
+            setting="body",
+        )
+    return records
 
 
 @dataclass(frozen=True)
@@ -245,7 +260,8 @@ class _ShardGraph:
             known = {**others, _SHARD: task.shard, _CONTEXT: context}
             own = {name: known[name] for name in parameters if name in known}
             with as_dagster_failures():
-                return StagedReceipt(self._staged(context, task, partial(function, **own)))
+                read = partial(_records_of, function, task.shard, own)
+                return StagedReceipt(self._staged(context, task, read))
 
         types = {name: kind for name, kind in parameter_types(function).items() if name not in (_SHARD, _CONTEXT)}
         # Dagster refuses resource keys together with parameters that are resources.

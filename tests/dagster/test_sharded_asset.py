@@ -129,6 +129,30 @@ def test_a_function_without_a_shard_is_refused():
             return []
 
 
+def test_a_shard_for_which_nothing_is_returned_fails_and_what_was_there_stays(lake):
+    def events(returned):
+        return sharded_stream_asset(shards=2, name="events", json_schema=SCHEMA)(lambda shard: returned[shard])
+
+    lake.materialize(events([[{"id": 1}], [{"id": 2}]]))
+    with pytest.raises(dg.Failure, match=r"returned nothing for the shard 1\..*an empty list"):
+        lake.materialize(events([[{"id": 3}], None]))
+    assert ids(lake) == [1, 2]
+    lake.materialize(events([[{"id": 3}], []]))
+    assert ids(lake) == [3]
+
+
+@pytest.mark.parametrize("is_generator", [False, True])
+def test_an_asynchronous_function_is_refused(is_generator):
+    async def fetches(shard: int):
+        return [{"id": shard}]
+
+    async def streams(shard: int):
+        yield {"id": shard}
+
+    with pytest.raises(SettingsError, match=r"^(fetches|streams) is asynchronous.*asyncio\.run"):
+        sharded_stream_asset(shards=2, json_schema={"type": "object"})(streams if is_generator else fetches)
+
+
 def test_an_op_of_another_kind_still_passes_nothing(lake):
     @stream_asset
     def users():
