@@ -72,7 +72,10 @@ def text_of(value: str) -> str:
 def is_same(kind: Kind, landed: Any, value: str) -> bool:
     """Whether a reader's value equals that of the source exactly."""
     if isinstance(landed, dict) and OVERFLOW not in landed:  # Parquet has a union as a struct of which one is set
-        landed = next((member for member in landed.values() if member is not None), None)
+        members = [name for name, member in landed.items() if member is not None and name != "type"]
+        if "type" in landed and members != [landed["type"]]:  # it names the one that is set
+            return False
+        landed = landed[members[0]] if members else None
     if value == "null" or landed is None:
         return value == "null" and landed is None
     if isinstance(landed, dict):

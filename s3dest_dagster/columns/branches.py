@@ -13,7 +13,7 @@ from s3dest_dagster.columns.column_names import unique_names
 from s3dest_dagster.columns.kinds import Kind
 from s3dest_dagster.columns.kinds.array import Array
 from s3dest_dagster.columns.kinds.decimal import DECIMAL_TEXT
-from s3dest_dagster.columns.kinds.json_text import JSON_TEXT
+from s3dest_dagster.columns.kinds.json_text import JSON_TEXT, LIST_TEXT
 from s3dest_dagster.columns.kinds.number import LONG
 from s3dest_dagster.columns.kinds.record import Field, Record
 from s3dest_dagster.columns.kinds.scalar import NULL, STRING
@@ -21,7 +21,7 @@ from s3dest_dagster.columns.kinds.temporal import TIMESTAMP, Temporal
 from s3dest_dagster.columns.kinds.union import Union, needs_text
 from s3dest_dagster.columns.names import OVERFLOW, original_name_doc, standard_name, standard_namespace
 
-_SPECIAL_TEXTS = (JSON_TEXT, DECIMAL_TEXT)
+_SPECIAL_TEXTS = (JSON_TEXT, LIST_TEXT, DECIMAL_TEXT)
 """Kinds that are strings in Avro and not all texts."""
 
 

@@ -16,7 +16,7 @@ from s3dest_dagster.columns.decimals import declared_decimal
 from s3dest_dagster.columns.json_schema import COMBINATIONS, known_type, resolve
 from s3dest_dagster.columns.kinds import Kind
 from s3dest_dagster.columns.kinds.array import Array
-from s3dest_dagster.columns.kinds.json_text import JSON_TEXT
+from s3dest_dagster.columns.kinds.json_text import JSON_TEXT, LIST_TEXT
 from s3dest_dagster.columns.kinds.record import Field, Record
 from s3dest_dagster.columns.kinds.scalar import STRING
 from s3dest_dagster.columns.kinds.union import Union
@@ -29,6 +29,7 @@ _NO_TYPE = "no type is declared: a text as it is, anything else as its JSON text
 _UNKNOWN_TYPE = "its declared type is not known: a text as it is, anything else as its JSON text"
 _KEPT_UNKNOWN_TYPE = "its declared type is not known, and none is needed: the value stays as it came"
 _NO_PROPERTIES = "an object without declared properties: each entry is text in its " + OVERFLOW
+_OPEN_LIST = "a list without a declared type of items: its exact JSON text"
 _OPEN_OBJECT = "an object without declared properties: its exact JSON text"
 _NO_ITEM_TYPE = "no type of the items is declared: a text as it is, anything else as its JSON text"
 _IN_UTC = "in UTC: the offset that a value is written with is not kept"
@@ -212,6 +213,8 @@ class _Columns:
             yield Diagnostic(_text(path), Effect.MOVED, f"null is its only type: any other value as text in {OVERFLOW}")
         elif kind == JSON_TEXT:
             yield Diagnostic(_text(path), Effect.AS_TEXT, _OPEN_OBJECT)
+        elif kind == LIST_TEXT:
+            yield Diagnostic(_text(path), Effect.AS_TEXT, _OPEN_LIST)
         elif kind == STRING and (reason := self._why_text(definition)):
             yield Diagnostic(_text(path), Effect.AS_TEXT, reason)
 

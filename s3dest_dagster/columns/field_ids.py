@@ -30,6 +30,8 @@ _PER_DEPTH = 1 << 5
 _MOST_COLUMNS = FIRST_DERIVED // _PER_COLUMN - 2
 """Parquet's ids have 31 bits, and Iceberg keeps the last 200 for itself."""
 _ITEM = 0
+_TYPE = "type of a value"
+"""Not the word of a kind, but the member of a typed union that names the member with its value."""
 _MEMBERS = {
     word: index
     for index, word in enumerate(
@@ -50,6 +52,8 @@ _MEMBERS = {
             "text",
             "time",
             "timestamp",
+            _TYPE,
+            "json_list",
         ),
         start=1,
     )
@@ -135,6 +139,18 @@ class _Column:
         key, value = field.type.key_field, field.type.item_field
         pairs = pa.map_(self.numbered(key, depth, _KEY), self.numbered(value, depth, _VALUE))
         return self.numbered(field.with_type(pairs), depth, _OVERFLOW)
+
+
+def beside_members(field: pa.Field, member: pa.Field, kind: Kind) -> pa.Field:
+    """The member of a union that names the type of its value, with the id of its position.
+
+    Args:
+        field: The member.
+        member: Another member of the union. If it has no id, none is given.
+        kind: That member's kind.
+    """
+    other = (member.metadata or {}).get(FIELD_ID)
+    return field if other is None else _with_id(field, int(other) - _MEMBERS[kind.word] + _MEMBERS[_TYPE])
 
 
 def _with_id(field: pa.Field, number: int) -> pa.Field:

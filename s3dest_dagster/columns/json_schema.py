@@ -25,7 +25,7 @@ from s3dest_dagster.columns.column_names import suffixed_name, unique_names
 from s3dest_dagster.columns.decimals import KEYWORD, declared_decimal
 from s3dest_dagster.columns.kinds import Kind
 from s3dest_dagster.columns.kinds.array import Array
-from s3dest_dagster.columns.kinds.json_text import JSON_TEXT
+from s3dest_dagster.columns.kinds.json_text import JSON_TEXT, LIST_TEXT
 from s3dest_dagster.columns.kinds.number import DOUBLE, FLOAT, LONG
 from s3dest_dagster.columns.kinds.record import Field, Record
 from s3dest_dagster.columns.kinds.scalar import BOOLEAN, BYTES, NULL, STRING, String
@@ -235,7 +235,8 @@ class _Parser:
             is_open = self._rules.open_objects == "text" and not definition.get("properties")
             return [JSON_TEXT if is_open else self.record(definition, name, namespace)]
         if named == "array":
-            return [self._array(name, namespace, definition.get("items"))]
+            is_open = self._rules.open_lists == "text" and not definition.get("items")
+            return [LIST_TEXT if is_open else self._array(name, namespace, definition.get("items"))]
         return without_shadowed_timestamps(self._union(name, namespace, self._combined_definitions(definition)))
 
     def _text_kind(self, definition: Mapping[str, Any]) -> Kind:

@@ -16,7 +16,7 @@ from typing import Any
 from s3dest_dagster.columns.kinds import Kind
 from s3dest_dagster.columns.kinds.array import Array
 from s3dest_dagster.columns.kinds.decimal import DECIMAL_TEXT, Decimal
-from s3dest_dagster.columns.kinds.json_text import JSON_TEXT
+from s3dest_dagster.columns.kinds.json_text import JSON_TEXT, LIST_TEXT
 from s3dest_dagster.columns.kinds.number import DOUBLE, FLOAT, LONG
 from s3dest_dagster.columns.kinds.record import Field, Record
 from s3dest_dagster.columns.kinds.scalar import BOOLEAN, BYTES, NULL, STRING
@@ -43,6 +43,7 @@ _SCALARS = {
         TIMESTAMP,
         LOCAL_TIMESTAMP,
         JSON_TEXT,
+        LIST_TEXT,
         DECIMAL_TEXT,
     )
 }

@@ -5,7 +5,6 @@ Must not know: JSON records.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from io import BytesIO
@@ -17,13 +16,10 @@ import pyarrow.parquet as pq
 from s3dest_dagster.batch import Batch
 from s3dest_dagster.columns.converter import Converted, RecordConverter
 from s3dest_dagster.columns.field_ids import with_field_ids
-from s3dest_dagster.columns.kinds import Kind, Layout
-from s3dest_dagster.columns.kinds.array import Array
+from s3dest_dagster.columns.kinds import Layout
 from s3dest_dagster.columns.kinds.record import Record
-from s3dest_dagster.columns.kinds.union import Position
 from s3dest_dagster.columns.retyping import aligned, children
 from s3dest_dagster.columns.schemas import (
-    avro_schema,
     envelope_of,
     within_parquet,
 )
@@ -31,6 +27,7 @@ from s3dest_dagster.formats.compression import PARQUET_CODECS
 from s3dest_dagster.formats.envelope import EnvelopeValues
 from s3dest_dagster.formats.parquet_lzo import Frame, PageRewriter, is_lzo, without_lzo
 from s3dest_dagster.formats.parquet_sparse import parquet_file
+from s3dest_dagster.formats.parquet_unions import TypedUnions, avro_schema_of_columns
 from s3dest_dagster.formats.protocol import (
     PROLEPTIC_CALENDAR,
     Background,
@@ -59,7 +56,7 @@ AVRO_SCHEMA_KEY = "parquet.avro.schema"
 
 OBJECT_ID_KEY = "s3dest.object_id"
 """The metadata key of a random text that no two objects share."""
-LAYOUTS = {"named": Layout.NAMED, "member": Layout.MEMBER}
+LAYOUTS = {"named": Layout.NAMED, "typed": Layout.NAMED, "member": Layout.MEMBER}
 _DEFAULT_PADDING_MB = ParquetFormat().max_padding_size_mb
 """Connector configurations contain this value without intending it, so it causes no message."""
 _COLUMN_OVERHEAD = 1_000
@@ -76,7 +73,8 @@ class Parquet(Format[ParquetFormat]):
         return ParquetEncoder(self.settings, contents, on_mismatch)
 
     def read(self, record: Record, content: Content, written: Record, rows: RowFilter | None = None) -> pa.Table:
-        return _read(self.stored_record(record), content, rows)
+        typed = TypedUnions(self.stored_record(written)) if self.settings.union_layout == "typed" else None
+        return _read(self.stored_record(record), content, rows, typed)
 
     def check_installed(self) -> None:
         compressor_of_pages(self.settings)
@@ -98,9 +96,13 @@ class ParquetEncoder(Encoder):
         record = within_parquet(contents.record)
         self._settings = settings
         self._converter = RecordConverter(record, layout=layout, on_mismatch=on_mismatch)
+        self._types_of = TypedUnions(record) if settings.union_layout == "typed" else None
         schema = pa.schema([*envelope_of(record).arrow, *self._converter.schema])
-        self._schema = with_field_ids(schema, record, layout=layout) if settings.field_ids else schema
-        self._metadata = {AVRO_SCHEMA_KEY: avro_schema_of_columns(record, layout), **PROLEPTIC_CALENDAR}
+        if settings.field_ids:
+            schema = with_field_ids(schema, record, layout=layout)
+        self._schema = self._types_of.schema(schema) if self._types_of else schema
+        avro = avro_schema_of_columns(record, layout, is_typed=self._types_of is not None)
+        self._metadata = {AVRO_SCHEMA_KEY: avro, **PROLEPTIC_CALENDAR}
 
     def encode(self, batch: Batch, entropy: bytes) -> Encoded:
         converted = self._converter.convert(batch)
@@ -117,7 +119,8 @@ class ParquetEncoder(Encoder):
 
     def _encoded(self, converted: Converted, data: pa.RecordBatch, values: EnvelopeValues) -> Encoded:
         """The converted records with their envelope."""
-        columns = [*self.envelope.columns(values), *data.columns]
+        own = self._types_of.columns(data.columns) if self._types_of else data.columns
+        columns = [*self.envelope.columns(values), *own]
         whole = pa.RecordBatch.from_arrays(columns, schema=self._schema)
         return Encoded(data.num_rows, whole, whole.nbytes, converted.tally, converted.big_integers)
 
@@ -212,55 +215,13 @@ class ParquetObject:
             batch = batch.slice(rows)
 
 
-# ---------------------------------------------------------------------- the Avro schema in the file
-
-
-def avro_schema_of_columns(record: Record, layout: Layout) -> str:
-    """The Avro schema of a file's columns as JSON text, with the envelope, for readers such as parquet-avro.
-
-    Such a reader expects columns with the shape of the schema. The connector's union layout has the shape of the
-    stream's own Avro schema. With named members, a union is a record, and a temporal column has no additional text.
-    """
-    schema = avro_schema(record)
-    if layout is Layout.NAMED:
-        _name_unions(schema, record, len(schema["fields"]) - len(record.fields) - 1, record.name)
-    return json.dumps(schema, ensure_ascii=False, separators=(",", ":"))
-
-
-def _name_unions(schema: dict[str, Any], record: Record, skipped: int, path: str) -> None:
-    """Changes the types of a record level's fields in place. The first `skipped` fields are not its own."""
-    for own, field in zip(schema["fields"][skipped:], record.fields, strict=False):
-        own["type"] = _type_with_names(own["type"], field.kind, f"{path}_{field.name}", fallback=True)
-
-
-def _type_with_names(schema: Any, kind: Kind, path: str, *, fallback: bool) -> Any:
-    """The type of a field or item. `schema` is "null", or a union that begins with null."""
-    if schema == "null":
-        return schema
-    named = Position(kind, fallback).members(Layout.NAMED)
-    if not named:
-        return ["null", _branch(schema[1], kind, path)]
-    fields = [
-        {"name": name, "type": ["null", _branch(branch, part, f"{path}_{name}")], "default": None}
-        for branch, (name, part) in zip(schema[1:], named, strict=False)  # a fallback text has no member
-    ]
-    return ["null", {"type": "record", "name": f"{path}_union", "namespace": "", "fields": fields}]
-
-
-def _branch(schema: Any, kind: Kind, path: str) -> Any:
-    if isinstance(kind, Array):
-        items = _type_with_names(schema["items"], kind.item, f"{path}_item", fallback=kind.fallback)
-        return {**schema, "items": items}
-    if isinstance(kind, Record):
-        _name_unions(schema, kind, 0, path)
-    return schema
-
-
 # ---------------------------------------------------------------------- reading
 
 
-def _read(record: Record, content: Content, rows: RowFilter | None) -> pa.Table:
+def _read(record: Record, content: Content, rows: RowFilter | None, typed: TypedUnions | None) -> pa.Table:
     table = _row_groups(without_lzo(content) if is_lzo(content) else content, rows)
+    if typed is not None:
+        table = typed.named(table)
     if not _has_members(table.schema):
         return aligned(table, schema_of(record))
     integers = pa.schema([field.with_type(integer_type(field.type)) for field in table.schema])

@@ -110,12 +110,13 @@ def from_connector_config(config: Mapping[str, Any]) -> ConnectorConfig:
             setting=missing[0],
         )
     own = _own_settings(config)
-    destination: dict[str, Any] = connector_defaults(S3Destination)
+    is_newer = own.get("parity") == "1"
+    destination: dict[str, Any] = {} if is_newer else connector_defaults(S3Destination)
     destination |= {key: _text(config, key) for key in _DESTINATION_KEYS if config.get(key) is not None}
     connection: dict[str, Any] = {
         name: _text(config, key) for key, name in CONNECTION_KEYS.items() if config.get(key) is not None
     }
-    format_settings, ignored_format = parse_format(config["format"], own.pop("format", {}), like_connector=True)
+    format_settings, ignored_format = parse_format(config["format"], own.pop("format", {}), like_connector=not is_newer)
     streams = _stream_settings(own.pop(STREAMS_KEY, {}))
     dedup = own.pop(DEDUP_KEY, "refuse")
     if dedup not in get_args(Dedup):
@@ -205,7 +206,7 @@ def parse_format(
 
 
 def connector_defaults(settings: type) -> dict[str, Any]:
-    """The defaults that our own settings have in a `config.json` because the connector does the same."""
+    """The defaults that our own settings have in a `config.json` because version 0 of the connector does the same."""
     known = {each.name: about(each).connector_default for each in fields(settings)}
     return {name: default for name, default in known.items() if default is not None}
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import lru_cache
 from typing import Literal
@@ -24,6 +24,8 @@ from s3dest_dagster.settings.formats import (
     JsonlFormat,
     NaiveMoments,
     OpenObjects,
+    Parity,
+    ParquetFormat,
     TypeRules,
     format_named,
 )
@@ -159,6 +161,12 @@ class RecordSettings(Settings):
         default="text",
         connector_default="map",
     )
+    parity: Parity = setting(
+        'Avro and Parquet: the version of the connector whose types the columns have. `"1"`: objects without declared '
+        "properties and lists without declared items are JSON texts, all numbers are int64 or double, and Parquet's "
+        '`union_layout` is `"typed"`, see [version 1](compatibility.md#types-of-version-1).',
+        default="0.6",
+    )
     naive_moments: NaiveMoments = setting(
         "Avro and Parquet: a date and time that is declared to have no zone (`airbyte_type: "
         'timestamp_without_timezone`, a naive Arrow timestamp) is taken as UTC; `"keep"` lands it without a zone.',
@@ -221,6 +229,8 @@ class RecordSettings(Settings):
         if self.schema_contract is not None:
             object.__setattr__(self, "schema_contract", SchemaContract.of(self.schema_contract).to_mapping())
         super().__post_init__()
+        if self.parity == "1":
+            self._use_newer_types()
         if self.name_style is NameStyle.KEEP and not self.format.allows_any_name:
             raise SettingsError(
                 f"name_style is 'keep', and {self.format.title} allows only letters, digits and '_' in names. Use "
@@ -233,6 +243,21 @@ class RecordSettings(Settings):
                 "long random text.",
                 setting="hash_key",
             )
+
+    def _use_newer_types(self) -> None:
+        """Sets what `parity` decides. Raises SettingsError if another setting says something else."""
+        layout = getattr(self.format, "union_layout", "typed")
+        problem = "open_objects is 'map'" if self.open_objects == "map" else ""
+        if layout == "member":
+            problem = "union_layout is 'member'"
+        if problem:
+            raise SettingsError(
+                f"parity is '1' and {problem}, as version 0 of the connector has it. Leave one of the two out.",
+                setting="parity",
+            )
+        if layout == "named":
+            assert isinstance(self.format, ParquetFormat), "only Parquet has layouts of unions"
+            object.__setattr__(self, "format", replace(self.format, union_layout="typed"))
 
     @property
     def contract(self) -> SchemaContract:
@@ -262,8 +287,9 @@ class RecordSettings(Settings):
         return TypeRules(
             unknown_types=self.on_unknown_type if self.format.is_typed else "text",
             open_objects=self.open_objects,
+            open_lists="text" if self.parity == "1" else "list",
             naive_moments=self.naive_moments,
-            decimals=self.decimals,
+            decimals="connector" if self.parity == "1" else self.decimals,
             envelope=self.envelope,
         )
 

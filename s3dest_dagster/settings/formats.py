@@ -372,8 +372,9 @@ class ParquetFormat(FormatSettings):
         default=True,
         connector="dictionary_encoding",
     )
-    union_layout: Literal["named", "member"] = setting(
-        'Members of fields of several types are named after the types; `"member"` uses the names of the connector.',
+    union_layout: Literal["named", "typed", "member"] = setting(
+        'Members of fields of several types are named after the types; `"typed"` and `"member"` are the layouts of the '
+        "connector's versions 1 and 0.",
         default="named",
     )
     field_ids: bool = setting(
@@ -415,8 +416,11 @@ def format_named(name: Any) -> FormatSettings:
 
 UnknownTypes = Literal["fail", "text"]
 OpenObjects = Literal["map", "text"]
+OpenLists = Literal["list", "text"]
 NaiveMoments = Literal["utc", "keep"]
 Decimals = Literal["exact", "connector"]
+Parity = Literal["0.6", "1"]
+"""Versions of the connector."""
 EnvelopeName = Literal["airbyte_0", "airbyte_1", "none"]
 """The columns that every record has besides its own fields, named after the connector's eras."""
 
@@ -429,6 +433,8 @@ class TypeRules:
     """What happens to a field whose declared type is not known."""
     open_objects: OpenObjects = "map"
     """Whether an object without declared properties is a map of texts, or its JSON text."""
+    open_lists: OpenLists = "list"
+    """Whether an array without a declared type of items is a list of texts, or its JSON text."""
     naive_moments: NaiveMoments = "utc"
     """Whether a moment that is declared to have no zone is taken as UTC, or stays without a zone."""
     decimals: Decimals = "exact"

@@ -19,7 +19,7 @@ from s3dest_dagster.columns.stream_columns import StreamColumns
 from s3dest_dagster.formats import encoder
 from s3dest_dagster.settings.formats import ParquetFormat
 
-LAYOUTS = [ParquetFormat(), ParquetFormat(union_layout="member")]
+LAYOUTS = [ParquetFormat(), ParquetFormat(union_layout="member"), ParquetFormat(union_layout="typed")]
 _ICEBERGS_OWN = (1 << 31) - 201
 """Iceberg reserves the ids from here on."""
 INTEGER, NUMBER, TEXT = ({"type": word} for word in ("integer", "number", "string"))
@@ -66,7 +66,7 @@ def found(fields: Iterable[pa.Field], path: str = "") -> Iterator[tuple[str, int
             yield from found([field.type.field(at) for at in range(field.type.num_fields)], where)
 
 
-@pytest.mark.parametrize("chosen", LAYOUTS, ids=["named", "member"])
+@pytest.mark.parametrize("chosen", LAYOUTS, ids=["named", "member", "typed"])
 def test_every_field_has_an_id_of_its_own(chosen: ParquetFormat) -> None:
     (schema,) = schemas(chosen, BEFORE)
     ids = [number for _, number in found(schema)]

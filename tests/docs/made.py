@@ -715,6 +715,7 @@ _MAKERS: dict[str, Callable[[], str]] = {
     "avro-example": avro_example,
     "parquet-example": lambda: _parquet("named"),
     "parquet-member-example": lambda: _parquet("member"),
+    "parquet-typed-example": lambda: _parquet("typed"),
     "newer-envelope": newer_envelope,
     "avro-schema": avro_schema_example,
     "avro-effects": avro_effects,

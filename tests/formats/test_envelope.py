@@ -43,6 +43,7 @@ FORMATS = [
     AvroFormat(codec="Deflate"),
     ParquetFormat(),
     ParquetFormat(union_layout="member"),
+    ParquetFormat(union_layout="typed"),
 ]
 OWN = {"_airbyte_ab_id": {"type": "integer"}, "_airbyte_emitted_at": {"type": "string"}, "id": {"type": "integer"}}
 OWN_RECORD = {"_airbyte_ab_id": 7, "_airbyte_emitted_at": "noon", "id": 1}

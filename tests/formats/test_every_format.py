@@ -42,6 +42,7 @@ FORMATS: dict[str, FormatSettings] = {
     "avro-zstandard": AvroFormat(codec="zstandard", include_checksum=True),
     "parquet": ParquetFormat(),
     "parquet-member": ParquetFormat(union_layout="member"),
+    "parquet-typed": ParquetFormat(union_layout="typed"),
     "parquet-lzo": ParquetFormat(compression_codec="LZO"),
 }
 every_format = pytest.mark.parametrize("name", FORMATS)

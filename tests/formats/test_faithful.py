@@ -40,7 +40,7 @@ from s3dest_dagster.settings.formats import (
 )
 
 ENVELOPE = ("_airbyte_ab_id", "_airbyte_emitted_at")
-LAYOUTS = ("named", "member")
+LAYOUTS = ("named", "typed", "member")
 SEEDS = st.integers(0, 1 << 32)
 """Seeds for streams. Hypothesis only varies the seeds, because its own strategies for deep values are slow."""
 

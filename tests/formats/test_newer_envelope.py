@@ -44,7 +44,7 @@ PLAIN, FLAT = TextCompression.NONE, Flattening.ROOT
 CSV, JSONL = CsvFormat(compression=PLAIN), JsonlFormat(compression=PLAIN)
 FLAT_CSV = CsvFormat(compression=PLAIN, flattening=FLAT)
 FLAT_JSONL = JsonlFormat(compression=PLAIN, flattening=FLAT)
-TYPED = [AvroFormat(), ParquetFormat(), ParquetFormat(union_layout="member")]
+TYPED = [AvroFormat(), ParquetFormat(), ParquetFormat(union_layout="member"), ParquetFormat(union_layout="typed")]
 TEXTS = [
     JSONL,
     FLAT_JSONL,

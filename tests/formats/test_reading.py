@@ -28,6 +28,7 @@ FORMATS = [
     AvroFormat(codec="Deflate"),
     ParquetFormat(),
     ParquetFormat(union_layout="member"),
+    ParquetFormat(union_layout="typed"),
 ]
 BEFORE = stream_of({"id": {"type": "integer"}, "born": {"type": "string", "format": "date"}})
 NOW = stream_of({"id": {"type": "integer"}, "born": {"type": "string", "format": "date"}, "new": {"type": "number"}})

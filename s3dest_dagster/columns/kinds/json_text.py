@@ -1,9 +1,9 @@
-"""Objects without declared properties, which are kept as their exact JSON text."""
+"""Objects without declared properties, and lists without declared items, which are kept as their exact JSON text."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 import pyarrow as pa
@@ -16,17 +16,23 @@ from s3dest_dagster.columns.kinds.scalar import ScalarRule, TextDecoder, TextSca
 
 
 class _JsonRule(ScalarRule):
+    opening: ClassVar[bytes] = b"{"
+    """How the values begin."""
+
     def exact(self, raw: bytes, log: ConversionLog) -> Any:
-        return raw.decode() if raw[:1] == b"{" else UNFIT
+        return raw.decode() if raw[:1] == self.opening else UNFIT
 
     def coerced(self, raw: bytes, log: ConversionLog) -> Any:
-        return UNFIT if raw[:1] == b"{" else self._log_coerced(raw.decode(), log)
+        return UNFIT if raw[:1] == self.opening else self._log_coerced(raw.decode(), log)
 
 
 class _JsonDecoder(TextDecoder):
+    opening: ClassVar[str] = "{"
+    """How the values begin."""
+
     def own_rows(self, texts: JsonTexts) -> Mask:
-        objects: Mask = mask_of(pc.starts_with(texts.strings, "{")) & (texts.kinds == OTHER)
-        return objects
+        own: Mask = mask_of(pc.starts_with(texts.strings, self.opening)) & (texts.kinds == OTHER)
+        return own
 
     def as_kept(self, texts: JsonTexts, raws: Sequence[Any]) -> pa.Array:
         """The values as JSON, so that a text keeps its quotes."""
@@ -53,3 +59,22 @@ class JsonText(TextScalar):
 
 
 JSON_TEXT = JsonText()
+
+
+class _ListRule(_JsonRule):
+    opening = b"["
+
+
+class _ListDecoder(_JsonDecoder):
+    opening = "["
+
+
+class ListText(JsonText):
+    """A list as the source spells it, and any other value as its JSON text."""
+
+    word = "json_list"
+    rule_type = _ListRule
+    decoder_type = _ListDecoder
+
+
+LIST_TEXT = ListText()
