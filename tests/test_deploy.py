@@ -360,8 +360,22 @@ def test_the_image_of_the_destination_runs_a_command_of_the_project_with_files_t
     assert [name for name in copied if not (ROOT / name).exists()] == []
 
 
+def test_the_image_of_the_destination_has_every_dependency_and_no_root():
+    """The library is installed without its dependencies, after the locked packages."""
+    text = text_of("destination.Dockerfile")
+    assert "COPY requirements/scale.txt /tmp/requirements.txt" in text
+    locked = re.findall(r"^([\w.-]+)==", (ROOT / "requirements" / "scale.txt").read_text("utf-8"), re.MULTILINE)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    needed = {re.match(r"[\w.-]+", each)[0].replace(".", "-").lower() for each in project["dependencies"]}
+    assert needed - {each.replace(".", "-").lower() for each in locked} == set()
+    user = re.findall(r"^USER (.*)$", text, re.MULTILINE)
+    assert user == ["airbyte"]
+    assert text.index("useradd") < text.index("USER airbyte") < text.index("ENTRYPOINT [")
+
+
 def test_the_metadata_of_the_destination_describe_that_image():
     data = yaml_of("metadata.yaml")["data"]
     assert (data["connectorType"], data["license"]) == ("destination", "Apache-2.0")
+    assert data["supportsRefreshes"] is data["supportsFileTransfer"] is True
     image = f"{data['dockerRepository']}:{data['dockerImageTag']}"
     assert f"--tag {image} " in text_of("destination.Dockerfile")
