@@ -5,8 +5,9 @@ Must not know: JSON records.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import cached_property
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
@@ -25,8 +26,9 @@ from s3dest_dagster.columns.schemas import (
 )
 from s3dest_dagster.formats.compression import PARQUET_CODECS
 from s3dest_dagster.formats.envelope import EnvelopeValues
+from s3dest_dagster.formats.parquet_file import ParquetFile, WholeFile
 from s3dest_dagster.formats.parquet_lzo import Frame, PageRewriter, is_lzo, without_lzo
-from s3dest_dagster.formats.parquet_sparse import parquet_file
+from s3dest_dagster.formats.parquet_sparse import SparseFile, SparseSchema
 from s3dest_dagster.formats.parquet_unions import TypedUnions, avro_schema_of_columns
 from s3dest_dagster.formats.protocol import (
     PROLEPTIC_CALENDAR,
@@ -142,7 +144,19 @@ class ParquetEncoder(Encoder):
     def open(self, sink: Sink, marker: bytes, background: Background = run_now) -> ParquetObject:
         # Where keys recur, objects are distinguished by their content. With an envelope, no two are equal.
         own = {} if self.envelope.names else {OBJECT_ID_KEY: marker.hex()}
-        return ParquetObject(sink, self._settings, self._schema, self._metadata | own)
+        metadata = self._metadata | own
+
+        def file(sink: Sink) -> ParquetFile:
+            if (sparse := self._sparse_schema) is not None:
+                return SparseFile(sink, self._settings, sparse, metadata)
+            return WholeFile(sink, self._settings, self._schema, metadata)
+
+        return ParquetObject(sink, self._settings, self._schema, file)
+
+    @cached_property
+    def _sparse_schema(self) -> SparseSchema | None:
+        """What sparse files share; None if the files are not sparse. One stream may have thousands of open objects."""
+        return SparseSchema.of(self._schema)
 
 
 def unpacked(payload: Payload, schema: pa.Schema) -> pa.RecordBatch:
@@ -172,10 +186,12 @@ class ParquetObject:
 
     in_background = 0
 
-    def __init__(self, sink: Sink, settings: ParquetFormat, schema: pa.Schema, metadata: dict[str, str]) -> None:
+    def __init__(
+        self, sink: Sink, settings: ParquetFormat, schema: pa.Schema, file: Callable[[Sink], ParquetFile]
+    ) -> None:
         compress_page = compressor_of_pages(settings)
         self._rewriter = PageRewriter(sink, compress_page) if compress_page else None
-        self._file = parquet_file(self._rewriter.write if self._rewriter else sink, settings, schema, metadata)
+        self._file = file(self._rewriter.write if self._rewriter else sink)
         self._schema = schema
         self._group_bytes = settings.block_size_mb << 20
         self._held: list[pa.RecordBatch] = []

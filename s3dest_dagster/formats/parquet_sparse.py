@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 
 from s3dest_dagster.formats.compression import PARQUET_CODECS
 from s3dest_dagster.formats.parquet_columns import ColumnTree, Leaf, ValuedColumns, Valueless, column_trees
-from s3dest_dagster.formats.parquet_file import BufferedSink, ParquetFile, WholeFile, writer_options
+from s3dest_dagster.formats.parquet_file import BufferedSink, writer_options
 from s3dest_dagster.formats.parquet_levels import EmptyPages, Levels, empty_pages
 from s3dest_dagster.formats.protocol import Sink
 from s3dest_dagster.formats.thrift import (
@@ -62,14 +62,6 @@ _ORDER_BY_TYPE = thrift_bytes([[1, STRUCT, []]])
 """The order of a column's values by which its statistics hold: that of its type."""
 
 
-def parquet_file(sink: Sink, settings: ParquetFormat, schema: pa.Schema, metadata: Mapping[str, str]) -> ParquetFile:
-    """A file for rows of this schema, written in the way that costs less."""
-    trees = column_trees(schema)
-    if sum(len(tree.leaf_columns) for tree in trees) > MOST_WHOLE_COLUMNS and (template := _Template.of(schema, trees)):
-        return SparseFile(sink, settings, trees, template, metadata)
-    return WholeFile(sink, settings, schema, metadata)
-
-
 class SparseFile:
     """A file whose columns without values are not written by pyarrow."""
 
@@ -77,14 +69,12 @@ class SparseFile:
         self,
         sink: Sink,
         settings: ParquetFormat,
-        trees: Sequence[ColumnTree],
-        template: _Template,
+        schema: SparseSchema,
         metadata: Mapping[str, str],
     ) -> None:
         self._out = BufferedSink(sink)
         self._settings = settings
-        self._trees = trees
-        self._template = template
+        self._schema = schema
         self._metadata = metadata
         self._codec = PARQUET_CODECS[settings.compression_codec]
         self._compress = _compressor(self._codec.name, self._codec.level)
@@ -95,11 +85,11 @@ class SparseFile:
         with self._out.passing():
             self._begin()
             start = self._out.position
-            columns = ValuedColumns(rows, self._trees)
+            columns = ValuedColumns(rows, self._schema.trees)
             chunks = self._empty_chunks(columns.without)
             is_empty = chunks.keys()
             written = iter(self._written(columns.rows, start))
-            count = self._template.columns
+            count = self._schema.columns
             ordered = [chunks[number] if number in is_empty else next(written) for number in range(count)]
             self._groups.append(
                 _row_group(ordered, start, self._out.position - start, rows.num_rows, len(self._groups))
@@ -109,7 +99,7 @@ class SparseFile:
     def close(self) -> None:
         with self._out.passing():
             self._begin()
-            footer = self._template.footer(self._rows, self._groups, self._metadata)
+            footer = self._schema.footer(self._rows, self._groups, self._metadata)
             self._out.write(footer + len(footer).to_bytes(4, "little") + _MAGIC)
 
     def _begin(self) -> None:
@@ -247,35 +237,40 @@ def _compressor(codec: str, level: int | None) -> Callable[[bytes], bytes]:
     return partial(pa.Codec(codec.lower(), compression_level=level).compress, asbytes=True)
 
 
-class _Template(NamedTuple):
-    """The parts of the footer that do not depend on the rows, as pyarrow writes them."""
+class SparseSchema(NamedTuple):
+    """What depends only on the schema of the files, so that they share it."""
 
-    schema: bytes
-    """The version of the format, and the schema."""
+    trees: list[ColumnTree]
+    """The fields with their columns."""
     columns: int
     """The number of columns."""
+    head: bytes
+    """The footer up to the end of the schema, as pyarrow writes it."""
 
     @classmethod
-    def of(cls, schema: pa.Schema, trees: Sequence[ColumnTree]) -> _Template | None:
-        """The template for a schema; None if pyarrow's footer is not as it is expected."""
+    def of(cls, schema: pa.Schema) -> SparseSchema | None:
+        """The same for files of this schema; None if pyarrow is to write all of their columns.
+
+        This is so if they are few, or if pyarrow's footer is not as it is expected.
+        """
+        trees = column_trees(schema)
+        columns = sum(len(tree.leaf_columns) for tree in trees)
+        if columns <= MOST_WHOLE_COLUMNS:
+            return None
         file = BytesIO()
         pq.ParquetWriter(file, schema, store_schema=False).close()
-        footer = file.getvalue()[:-_FOOTER_TAIL]
-        template = cls(footer, sum(len(tree.leaf_columns) for tree in trees))
-        end = template._end(0, [], {})
-        return template._replace(schema=footer[len(_MAGIC) : -len(end)]) if footer.endswith(end) else None
+        footer = file.getvalue()[len(_MAGIC) : -_FOOTER_TAIL]
+        end = cls(trees, columns, b"").footer(0, [], {})
+        return cls(trees, columns, footer.removesuffix(end)) if footer.endswith(end) else None
 
     def footer(self, rows: int, groups: Sequence[bytes], metadata: Mapping[str, str]) -> bytes:
         """The footer of a file with these row groups."""
-        return self.schema + self._end(rows, groups, metadata)
-
-    def _end(self, rows: int, groups: Sequence[bytes], metadata: Mapping[str, str]) -> bytes:
-        """What follows the schema."""
         entries = [[[1, BINARY, key.encode()], [2, BINARY, value.encode()]] for key, value in metadata.items()]
         pairs: Struct = [[5, LIST, (STRUCT, entries)]] if entries else []
         author = [6, BINARY, f"parquet-cpp-arrow version {pa.cpp_version}".encode()]
         return (
-            thrift_fields([[3, I64, rows]], after=2)
+            self.head
+            + thrift_fields([[3, I64, rows]], after=2)
             + thrift_list_field(_FILE_ROW_GROUPS, STRUCT, groups, after=3)
             + thrift_fields([*pairs, author], after=_FILE_ROW_GROUPS)
             + thrift_list_field(7, STRUCT, [_ORDER_BY_TYPE] * self.columns, after=6)

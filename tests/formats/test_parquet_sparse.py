@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import gc
 import io
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from random import Random
+from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -18,7 +19,8 @@ from hypothesis import strategies as st
 from s3dest_dagster.formats.parquet_columns import physical_type
 from s3dest_dagster.formats.parquet_file import WholeFile
 from s3dest_dagster.formats.parquet_lzo import without_lzo
-from s3dest_dagster.formats.parquet_sparse import MOST_WHOLE_COLUMNS, SparseFile, parquet_file
+from s3dest_dagster.formats.parquet_sparse import MOST_WHOLE_COLUMNS, SparseFile, SparseSchema
+from s3dest_dagster.formats.protocol import Sink
 from s3dest_dagster.settings.formats import ParquetFormat
 
 SCALARS = {
@@ -82,7 +84,15 @@ def random_rows(random: Random, count: int) -> pa.Table:
     return pa.Table.from_batches([data.slice(0, cut), data.slice(cut)])
 
 
-def file_bytes(make: type, settings: ParquetFormat, schema: pa.Schema, groups: Iterable[pa.Table]) -> bytes:
+def sparse_file(sink: Sink, settings: ParquetFormat, schema: pa.Schema, metadata: Mapping[str, str]) -> SparseFile:
+    shared = SparseSchema.of(schema)
+    assert shared is not None
+    return SparseFile(sink, settings, shared, metadata)
+
+
+def file_bytes(
+    make: Callable[..., Any], settings: ParquetFormat, schema: pa.Schema, groups: Iterable[pa.Table]
+) -> bytes:
     out = bytearray()
     file = make(out.extend, settings, schema, METADATA)
     for rows in groups:
@@ -111,7 +121,7 @@ def test_a_file_of_many_columns_is_the_one_that_pyarrow_writes(seed, codec):
     rows = random_rows(random, 1 + random.randrange(40))
     settings = ParquetFormat(compression_codec=codec)
     groups = [rows, rows.slice(len(rows) // 2)]
-    ours = file_bytes(parquet_file, settings, rows.schema, groups)
+    ours = file_bytes(sparse_file, settings, rows.schema, groups)
     pyarrows = file_bytes(WholeFile, settings, rows.schema, groups)
     read = pq.ParquetFile(io.BytesIO(ours))
     assert read.read().equals(pa.concat_tables(groups))
@@ -121,17 +131,15 @@ def test_a_file_of_many_columns_is_the_one_that_pyarrow_writes(seed, codec):
 
 
 def test_only_files_of_many_columns_are_written_in_this_way():
-    narrow = pa.schema([("a", pa.string())])
-    wide = random_rows(Random(1), 1).schema
-    made = [parquet_file(bytearray().extend, ParquetFormat(), schema, {}) for schema in (narrow, wide)]
-    assert [type(each) for each in made] == [WholeFile, SparseFile]
+    assert SparseSchema.of(pa.schema([("a", pa.string())])) is None
+    assert SparseSchema.of(random_rows(Random(1), 1).schema) is not None
 
 
 def test_duckdb_reads_the_same_values(tmp_path):
     for seed in range(5):
         rows = random_rows(Random(seed), 300)
         tables = []
-        for make in (parquet_file, WholeFile):
+        for make in (sparse_file, WholeFile):
             path = tmp_path / f"{seed}-{make.__name__}.parquet"
             path.write_bytes(file_bytes(make, ParquetFormat(), rows.schema, [rows]))
             tables.append(duckdb.connect().execute(f"SELECT * FROM read_parquet('{path}')").fetchall())
@@ -151,13 +159,13 @@ def test_pages_without_values_end_at_the_page_size_and_between_records():
     schema = pa.schema([("lists", pa.list_(pa.struct([("a", pa.int64()), ("b", pa.string())]))), *_unused()])
     lists = [[{"a": n, "b": None}] * (n % 4) if n % 5 else None for n in range(count)]
     rows = pa.table([pa.array(lists, schema[0].type), *(pa.nulls(count, f.type) for f in _unused())], schema)
-    data = file_bytes(parquet_file, ParquetFormat(page_size_kb=1), schema, [rows])
+    data = file_bytes(sparse_file, ParquetFormat(page_size_kb=1), schema, [rows])
     column = pq.read_metadata(io.BytesIO(data)).row_group(0).column(1)
     assert column.path_in_schema == "lists.list.element.b"
     # 41,000 entries have a repetition level of 1 bit and a definition level of 3.
     assert column.total_uncompressed_size > 20 * 1024
     assert pq.read_table(io.BytesIO(data)).equals(rows)
-    one_page = file_bytes(parquet_file, ParquetFormat(), schema, [rows])
+    one_page = file_bytes(sparse_file, ParquetFormat(), schema, [rows])
     assert pq.read_table(io.BytesIO(one_page)).equals(rows)
     assert (
         column.total_uncompressed_size
@@ -175,7 +183,7 @@ def test_a_file_may_have_no_value_at_all(groups):
     rows = pa.table(
         [*(pa.nulls(3, field.type) for field in _unused()), pa.array([{}, None, {"a": None}], schema[-1].type)], schema
     )
-    data = file_bytes(parquet_file, ParquetFormat(), schema, [rows] * groups)
+    data = file_bytes(sparse_file, ParquetFormat(), schema, [rows] * groups)
     assert pq.read_table(io.BytesIO(data)).equals(pa.concat_tables([rows] * groups or [schema.empty_table()]))
 
 
@@ -192,7 +200,7 @@ def test_lzo_compresses_the_pages_without_values():
 def test_a_discarded_file_stays_incomplete():
     rows = random_rows(Random(3), 50)
     out = bytearray()
-    file = parquet_file(out.extend, ParquetFormat(), rows.schema, METADATA)
+    file = sparse_file(out.extend, ParquetFormat(), rows.schema, METADATA)
     file.write(rows)
     before = bytes(out)
     del file
