@@ -24,6 +24,11 @@ PYTHON ?= $(shell for minor in 14 13 12 11; do \
 FAKER_PYTHON ?= $(shell for minor in 11 12 13; do \
 	python3.$$minor -c '' 2>/dev/null && { echo python3.$$minor; break; }; done)
 
+# Runs a command that takes minutes, and says every eight seconds that it is at work: $(call patiently,what,command)
+define patiently
+@echo "$(1)"; (while sleep 8; do echo "  … still at work"; done) & ticking=$$!; trap "kill $$ticking" EXIT INT TERM; $(2)
+endef
+
 .DEFAULT_GOAL := help
 .PHONY: help install connectors lint format test test-crashes test-pairs test-kills test-properties test-readers jdk test-engines test-servers server-packages test-storm test-scale scale-packages test-clients test-sql sql-packages test-ui chromium test-start test-bounds docs site dist demo ui bench bench-full lock clean
 
@@ -37,7 +42,7 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(INSTALLED): requirements/dev.txt pyproject.toml | $(VENV)/bin/python
-	$(BIN)/python -m pip install $(PIP_OPTIONS) --require-hashes -r requirements/dev.txt
+	$(call patiently,Installing the locked dependencies into $(VENV),$(BIN)/python -m pip install $(PIP_OPTIONS) --require-hashes -r requirements/dev.txt)
 	$(BIN)/python -m pip install $(PIP_OPTIONS) --no-deps --no-build-isolation --editable .
 	@touch $@
 
@@ -46,7 +51,7 @@ connectors: $(FAKER) ## Makes .connectors/source-faker, the connector that the d
 $(FAKER): requirements/faker.txt
 	@test -n "$(FAKER_PYTHON)" || { echo "Python 3.11 to 3.13 is needed for the connector. Set FAKER_PYTHON=…"; exit 1; }
 	$(FAKER_PYTHON) -m venv --clear $(CONNECTORS)/source-faker
-	$(CONNECTORS)/source-faker/bin/python -m pip install $(PIP_OPTIONS) --require-hashes -r requirements/faker.txt
+	$(call patiently,Installing the connector into $(CONNECTORS)/source-faker,$(CONNECTORS)/source-faker/bin/python -m pip install $(PIP_OPTIONS) --require-hashes -r requirements/faker.txt)
 	@touch $@
 
 lint: $(INSTALLED) ## Formatting, rules, types: what CI refuses
@@ -167,7 +172,7 @@ $(BROWSER)/.installed: requirements/ui.txt | $(INSTALLED)
 	$(BIN)/python -m pip install $(PIP_OPTIONS) --require-hashes --target $(BROWSER) -r requirements/ui.txt
 	@touch $@
 
-test-start: $(INSTALLED) ## Types the commands of README, docs/start.md, docs/yaml.md and docs/jobs.md into a shell
+test-start: $(INSTALLED) ## Types the commands of README, docs/start.md, docs/yaml.md, docs/jobs.md and of a new project into a shell
 	$(BIN)/python -m pytest tests/start -m start $(PYTEST)
 
 test-bounds: $(BOUNDS)/oldest/.installed $(BOUNDS)/newest/.installed ## Runs the core of the suite with the oldest and the newest allowed dependencies; needs a package index

@@ -19,6 +19,7 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import FrameType
 
@@ -26,12 +27,16 @@ from automation import CONDITIONS, let_it_work
 from server import BUCKET, ENDPOINT, LAKE, ROOT, serving
 from tree import print_tree
 
+from s3dest_dagster.local.processes import end_group, lines_of
+
 BIN = Path(sys.executable).parent
 DAGSTER_HOME = ROOT / ".dagster_home"
 INBOX = ROOT / "inbox"
 MODULE = "s3dest_dagster.definitions"
-PARTITIONS = ("2026-01-01", "2026-01-02", "2026-01-03")
-RANGE = "2026-01-04...2026-01-06"
+# The six days before today: the last three one by one, those before them as a range.
+DAYS = [(datetime.now(UTC).date() - timedelta(days=before)).isoformat() for before in range(6, 0, -1)]
+PARTITIONS = DAYS[3:]
+RANGE = f"{DAYS[0]}...{DAYS[2]}"
 RECORDS, FEW_RECORDS = "5000", "200"
 UI_PORT = os.environ.get("S3DEST_UI_PORT", "3000")
 
@@ -101,15 +106,19 @@ def _materialize(selection: str, environment: dict[str, str], *partitions: str) 
 def _run(command: list[str], environment: dict[str, str], *shown: str) -> None:
     """Runs the command, and prints the lines that contain one of these texts."""
     print(f"\n$ {shlex.join(command)}", flush=True)
-    finished = subprocess.run(
-        [BIN / command[0], *command[1:]], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-    if finished.returncode != 0:
-        print(finished.stdout)
-        raise SystemExit(f"It failed with exit code {finished.returncode}; see its output above.")
-    for line in finished.stdout.splitlines():
-        if any(text in line.lower() for text in shown):
-            print("  " + line.split(" - ")[-1].strip())
+    printed: list[str] = []
+    with lines_of([BIN / command[0], *command[1:]], environment=environment) as (process, lines):
+        for line in lines:
+            if line is None:
+                print("  … at work", flush=True)
+                continue
+            printed.append(line)
+            if any(text in line.lower() for text in shown):
+                print("  " + line.split(" - ")[-1].strip(), flush=True)
+        code = process.wait()
+    if code != 0:
+        print("\n".join(printed))
+        raise SystemExit(f"It failed with exit code {code}; see its output above.")
 
 
 def _web_interface(environment: dict[str, str]) -> int:
@@ -122,21 +131,7 @@ def _web_interface(environment: dict[str, str]) -> int:
     except KeyboardInterrupt:
         return 0
     finally:
-        _end_group(process)
-
-
-def _end_group(leader: subprocess.Popen[bytes]) -> None:
-    """Asks every process of the group to end, and kills what has not ended in time."""
-    for signal_number, grace_s in ((signal.SIGTERM, 20), (signal.SIGKILL, 10)):
-        try:
-            os.killpg(leader.pid, signal_number)
-            deadline = time.monotonic() + grace_s
-            while time.monotonic() < deadline:
-                leader.poll()
-                os.killpg(leader.pid, 0)
-                time.sleep(0.1)
-        except (ProcessLookupError, PermissionError):  # macOS refuses what Linux does not find
-            return
+        end_group(process)
 
 
 def _unwind_when_stopped() -> None:

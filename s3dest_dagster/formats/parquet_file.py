@@ -68,7 +68,8 @@ def writer_options(settings: ParquetFormat, rows: pa.Table) -> dict[str, Any]:
     codec, page_bytes = PARQUET_CODECS[settings.compression_codec], settings.page_size_kb << 10
     dictionary_bytes = settings.dictionary_page_size_kb << 10
     options: dict[str, Any] = {
-        "compression": codec.name,
+        # Older versions of pyarrow know the codec by this name only.
+        "compression": "LZ4" if codec.name == "LZ4_RAW" else codec.name,
         "compression_level": codec.level,
         "use_dictionary": settings.dictionary_encoding
         and dictionary_columns(rows, dictionary_bytes, unique=[RECORD_ID, RAW_ID]),

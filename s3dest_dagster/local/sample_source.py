@@ -51,7 +51,7 @@ _SPECIFICATION = {
 
 def _users(day: date, count: int) -> Iterator[Record]:
     """The users who have come on this day."""
-    dice = random.Random(f"users of {day}")
+    dice = _dice("users", day)
     for number in range(count):
         name = dice.choice(_NAMES)
         identity = _first_id(day) + number
@@ -79,8 +79,8 @@ def _products(day: date, count: int) -> Iterator[Record]:
 
 
 def _purchases(day: date, count: int) -> Iterator[Record]:
-    """What was bought on this day: more on some days than on others."""
-    dice = random.Random(f"purchases of {day}")
+    """What was bought on this day: more on some days of the week than on others."""
+    dice = _dice("purchases", day)
     for number in range(round(count * dice.uniform(0.6, 1.4))):
         bought = _moment(day, dice)
         yield {
@@ -90,6 +90,11 @@ def _purchases(day: date, count: int) -> Iterator[Record]:
             "purchased_at": bought,
             "returned_at": _moment(day + timedelta(days=dice.randint(1, 9)), dice) if dice.random() < 0.05 else None,
         }
+
+
+def _dice(stream: str, day: date) -> random.Random:
+    """The chance of a day of the week, so that every week has the same counts and totals."""
+    return random.Random(f"{stream} of weekday {day.weekday()}")
 
 
 def _first_id(day: date) -> int:

@@ -37,6 +37,14 @@ def test_days_have_records_of_their_own(stream):
     assert one & other == set()
 
 
+def test_every_week_has_the_same_totals():
+    def week(first: int) -> list[object]:
+        days = [f"2026-03-{day:02}" for day in range(first, first + 7)]
+        return sorted(each["product_id"] for day in days for each in records("purchases", day))
+
+    assert week(2) == week(5) == week(9)
+
+
 def test_purchases_name_users_and_products_that_exist():
     users, products = ({each["id"] for each in records(name, "2026-03-04")} for name in ("users", "products"))
     for purchase in records("purchases", "2026-03-04"):

@@ -6,9 +6,7 @@ It needs a package index, and the connector that `make connectors` installs.
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import duckdb
@@ -19,29 +17,12 @@ from docs import pages
 
 pytestmark = [pytest.mark.start, pytest.mark.timeout(1800)]
 
-BUILT_FROM = ("pyproject.toml", "setup.py", "README.md", "LICENSE", "s3dest_dagster")
 CONNECTORS = pages.ROOT / ".connectors" / "source-faker" / "bin"
 KEYS = ("planets", "planets-secret")
 
 
-@pytest.fixture
-def environment(tmp_path: Path) -> Path:
-    """An environment with `create-dagster` and the wheel of the library with its extra `ui`."""
-    copy, wheels, made = tmp_path / "copy", tmp_path / "wheels", tmp_path / "environment"
-    copy.mkdir()
-    for name in BUILT_FROM:
-        source = pages.ROOT / name
-        (shutil.copytree if source.is_dir() else shutil.copy)(source, copy / name)
-    options = ["--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", str(wheels)]
-    subprocess.run([sys.executable, "-m", "pip", "wheel", *options, str(copy)], check=True)
-    subprocess.run([sys.executable, "-m", "venv", str(made)], check=True)
-    (wheel,) = wheels.glob("*.whl")
-    subprocess.run([made / "bin" / "pip", "install", "--quiet", "create-dagster", f"{wheel}[ui]"], check=True)
-    return made
-
-
 @pytest.mark.skipif(not CONNECTORS.exists(), reason="make connectors has not been run")
-def test_the_streams_of_a_connector_land_in_five_commands(environment: Path, tmp_path: Path):
+def test_the_streams_of_a_connector_land_in_five_commands(installed: Path, tmp_path: Path):
     (block, *_) = pages.blocks("docs/yaml.md", "sh")
     commands = block.text.splitlines()
     assert len(commands) == 5
@@ -50,7 +31,7 @@ def test_the_streams_of_a_connector_land_in_five_commands(environment: Path, tmp
     folder.mkdir()
     with rclone_server(root, KEYS) as server:
         variables = {
-            "PATH": os.pathsep.join([str(environment / "bin"), str(CONNECTORS), os.defpath]),
+            "PATH": os.pathsep.join([str(installed), str(CONNECTORS), os.defpath]),
             "HOME": str(folder),
             "DAGSTER_DISABLE_TELEMETRY": "yes",
             "AWS_REGION": "us-east-1",
