@@ -140,7 +140,7 @@ def test_a_new_project(type_into_a_shell: Type, installed: Path, tmp_path: Path)
     blocks = shells((folder / "README.md").read_text())
     environment = folder / ".env"
     environment.write_text(environment.read_text().replace("9710", str(port)))
-    install = "pip install --quiet --no-build-isolation --no-deps --editable . && pip install --quiet pytest setuptools"
+    install = "pip install --quiet --no-deps --editable .\npip install --quiet pytest"
     printed = type_into_a_shell(
         "\n".join(["cd my_project", install, "dg check defs", typed(blocks, port), "pytest"]), installed
     )
