@@ -29,13 +29,20 @@ _ORDERS = ["landed", "rows", "size", "key"]
     type=click.Choice(_ORDERS),
     help="Sort by this: the newest, the most rows or the largest first. Default: by stream, partition and time.",
 )
+@click.option("--files", is_flag=True, help="List the copies of files that came with records, not the objects.")
 @selection_options()
 @now_option
 @json_option
 @verbose_option
 @click.pass_obj
 def ls(
-    session: Session, /, where: Sequence[str], order: str | None, now: datetime | None, **options: str | None
+    session: Session,
+    /,
+    where: Sequence[str],
+    order: str | None,
+    files: bool,
+    now: datetime | None,
+    **options: str | None,
 ) -> int:
     """List the objects that the streams hold now.
 
@@ -44,7 +51,7 @@ def ls(
     from s3dest_dagster.cli import listing, selections
     from s3dest_dagster.inspection.partition_filter import PartitionFilter
 
-    request = listing.ListRequest(PartitionFilter.of_texts(where), order, now)
+    request = listing.ListRequest(PartitionFilter.of_texts(where), order, now, files)
     return listing.ls(session.output, selections.SelectionOptions(**options), request)
 
 

@@ -72,6 +72,11 @@ class ScopeSnapshot:
             if self.where.selects(item) and self._is_in_time(sync):
                 yield LiveObject(segment, sync, item)
 
+    def files(self) -> Iterator[LiveObject]:
+        """Yields its copies of files, oldest sync first. They have no records."""
+        landed = self.commit_log.lists.landed(self.segments)
+        return (LiveObject(*each) for each in landed if each[2].file is not None)
+
     def _landed(self) -> Iterator[tuple[Segment, LandedSync, LandedObject]]:
         """Everything that has records. Copies of files have none."""
         landed = self.commit_log.lists.landed(self.segments)
@@ -235,6 +240,12 @@ def live_objects(bucket: Bucket, template: KeyTemplate, scope: Scope) -> list[Li
     A reader of the objects should compare them with the manifest (see `is_promised`).
     """
     return list(snapshot(bucket, template, scope).objects())
+
+
+def live_files(bucket: Bucket, template: KeyTemplate, scope: Scope) -> list[LiveObject]:
+    """The copies of files that the scope holds now, oldest sync first. `scope` has its stream's name as it is in the
+    bucket."""
+    return list(snapshot(bucket, template, scope).files())
 
 
 def read_tables(bucket: Bucket, template: KeyTemplate, scope: Scope) -> Iterator[pa.Table]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,26 @@ def test_the_manifest_names_each_file_with_its_size_and_key(connector, staged):
     assert {path: connector.read(each["key"]) for path, each in files.items()} == CONTENT
     assert segment["format_version"] == 4
     assert segment["counts"]["read"] == segment["counts"]["landed"] == 2
+
+
+def test_ls_lists_the_files_only_if_asked_for(connector, s3dest, staged):
+    def listed(*options: str) -> list[dict[str, Any]]:
+        answer = s3dest.run("ls", "--config", connector.config(), "--json", *options)
+        assert answer.returncode == 0, answer.stderr
+        return json.loads(answer.stdout)
+
+    connector.sync(messages(staged))
+    files = {each["file"]: each for each in listed("--files")}
+    assert {path: connector.read(each["key"]) for path, each in files.items()} == CONTENT
+    assert {path: (each["rows"], each["bytes"]) for path, each in files.items()} == {
+        path: (None, len(content)) for path, content in CONTENT.items()
+    }
+    assert [(each["key"], each["rows"], each["file"]) for each in listed()] == [(connector.data_keys()[0], 2, None)]
+    answer = s3dest.run("ls", "--config", connector.config(), "--files", "--sort", "size")
+    largest = answer.stdout.splitlines()[1]
+    assert re.search(r"  -  +11\.5 MB  -  +s3://.*/große Datei\.bin$", largest), answer.stdout
+    refused = s3dest.run("ls", "--config", connector.config(), "--files", "--where", "dt=1")
+    assert (refused.returncode, "not in directories of partition_by" in refused.stderr) == (2, True)
 
 
 def test_a_sync_of_files_alone_lands_and_an_append_adds_to_it(connector, s3dest, staged):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -50,6 +51,27 @@ def test_lines_of_100_mb_take_less_memory_than_their_total_size(lake):
     code, peak = fed(lake, 8, 100)
     assert code == 0
     assert peak < 800
+
+
+def test_a_file_of_200_mb_takes_no_more_memory_than_its_parts(lake, tmp_path):
+    """A file of one part is landed first, since the process itself is most of the peak. Of the larger file, up to four
+    parts are being sent or wait, and a fifth is filled. The client needs some memory for each request, too."""
+    peaks, parts = [], {"part_size_mb": 5, "upload_threads": 2}
+    for mib in (5, 200):
+        with (tmp_path / "staged").open("wb") as staged:
+            staged.truncate(mib * MIB)
+        described = {"staging_file_url": str(tmp_path / "staged"), "source_file_relative_path": "large.bin"}
+        content = {"stream": "users", "namespace": "public", "emitted_at": 1, "data": {}, "file_reference": described}
+        config = lake.config(s3dest={"max_attempts": 1, **parts})
+        process = lake.start_alone("write", "--config", config, "--catalog", lake.catalog("users"), starter=MEASURED)
+        process.stdin.write(json.dumps({"type": "RECORD", "record": content}).encode() + b"\n")
+        process.stdin.close()
+        code, peak = ended_with(process)
+        assert code == 0
+        peaks.append(peak)
+    (copy,) = [key for key in lake.all_keys() if key.endswith("/large.bin")]
+    assert lake.server.client().head_object(Bucket=lake.bucket, Key=copy)["ContentLength"] == 200 * MIB
+    assert peaks[1] - peaks[0] < 8 * 5, peaks
 
 
 def test_a_line_that_never_ends_is_refused_at_the_limit(lake):

@@ -38,7 +38,7 @@ from land_and_read import (
 )
 from servers import S3Server
 
-from s3dest_dagster.batch import BadRecord, SourceItem, State, StreamBatch
+from s3dest_dagster.batch import BadRecord, SourceFile, SourceItem, State, StreamBatch
 from s3dest_dagster.commit.maintenance import recover, sweep
 from s3dest_dagster.commit.object_lists import OBJECTS_OF_A_LIST
 from s3dest_dagster.errors import S3DestError
@@ -67,6 +67,8 @@ class Attacked:
     settings: dict[str, Any] = field(default_factory=dict)
     keeps: bool = False
     """Whether a listing still shows the replaced objects until their grace period ends."""
+    files: bool = False
+    """Two files come with each sync."""
     objects_of_a_list: int = OBJECTS_OF_A_LIST
     """More objects than these are listed apart from the segment, the old ones as well as the new ones."""
 
@@ -101,6 +103,8 @@ KINDS = {
         records=tuple(users(10, 12)),
         settings={"s3_path_format": "${NAMESPACE}/${STREAM_NAME}/", "file_name_pattern": "all{format_extension}"},
     ),
+    "files": Attacked(files=True),
+    "files-added": Attacked(mode=SyncMode.APPEND, adds=True, files=True),
     "directories": Attacked(records=tuple(users_of_two_names(10, 29)), settings=DIRECTORIES),
     "directories-added": Attacked(
         mode=SyncMode.APPEND,
@@ -118,6 +122,7 @@ RARER_KINDS = (
     "in-place",
     "quarantined",
     "directories-added",
+    "files-added",
     "listed-and-kept",
     "listed-purged-first",
     "listed-partition",
@@ -125,9 +130,17 @@ RARER_KINDS = (
 
 
 def _items(
-    name: str, records: Iterable[dict[str, Any]], cursor: str, *, bad: bool = False, size: int = 10
+    name: str,
+    records: Iterable[dict[str, Any]],
+    cursor: str,
+    *,
+    bad: bool = False,
+    files: bool = False,
+    size: int = 10,
 ) -> Iterator[SourceItem]:
-    """Records in batches of ten, then an invalid line, then the state that the records reach."""
+    """Files, then records in batches of ten, then an invalid line, then the state that the records reach."""
+    for number in range(2 * files):
+        yield SourceFile(stream(name).id, __file__, f"{cursor}-{number}")
     for batch in batched(records, size):
         yield StreamBatch(stream(name).id, batch_of(batch))
     if bad:
@@ -145,7 +158,7 @@ def _land_new(server: S3Server, settings, name: str, client: FailingClient, kind
     """The sync under attack: two objects with ten records each, which their size closes."""
     bucket = Bucket(client, settings.s3_bucket_name)
     with target(server, settings, bucket, kind.objects_of_a_list) as opened:
-        items = _items(name, kind.records, "new", bad=kind.bad)
+        items = _items(name, kind.records, "new", bad=kind.bad, files=kind.files)
         land(items, opened, stream(name, kind.mode, settings=settings), sync(f"new {name}"), scope=kind.scope(name))
 
 
@@ -154,7 +167,7 @@ def _prepared(server: S3Server, settings, kind: Attacked = REFRESH) -> str:
     name = f"users{next(_streams)}x"
     bucket = Bucket(server.client(), settings.s3_bucket_name)
     with target(server, settings, bucket, kind.objects_of_a_list) as opened:
-        items = _items(name, OLD, "old", size=1 if kind.objects_of_a_list == 1 else 10)
+        items = _items(name, OLD, "old", files=kind.files, size=1 if kind.objects_of_a_list == 1 else 10)
         land(items, opened, stream(name, kind.mode, settings=settings), sync(f"old {name}"), scope=kind.scope(name))
     return name
 
@@ -171,6 +184,16 @@ def _reached(bucket: Bucket, settings, scope: Scope) -> str:
     head = json.loads(bucket.get(f"{root}head.json")[0])
     segment = json.loads(bucket.get(f"{root}segments/{head['state_segment']}.json")[0])
     return json.loads(segment["state"]["text"])["cursor"]
+
+
+def _files(server: S3Server, settings, name: str, kind: Attacked, reached: str) -> tuple[list[str], list[str]]:
+    """The files that a listing shows, and those that belong to the generation that was reached."""
+    expected = ["old", "new"] if kind.adds and reached == "new" else [reached]
+    listed = server.client().list_objects_v2(Bucket=settings.s3_bucket_name).get("Contents", [])
+    found = [key for each in listed if f"/{name}/" in (key := each["Key"]) and "/files/" in key]
+    return sorted(key.rpartition("/")[2] for key in found), sorted(
+        f"{each}-{number}" for each in expected * kind.files for number in range(2)
+    )
 
 
 def _attack(server: S3Server, settings, kind: Attacked, *, after: bool, dead: bool, step: int) -> None:
@@ -193,12 +216,16 @@ def _attack(server: S3Server, settings, kind: Attacked, *, after: bool, dead: bo
         seen, reached = _through_the_head(bucket, settings, scope), _reached(bucket, settings, scope)
         assert seen == generations[reached], f"{where}: {seen} with the state of {reached}"
         assert _listed(server, settings, name) in ([seen, old_ids + seen] if kind.keeps else [seen]), where
+        shown, expected = _files(server, settings, name, kind, reached)
+        assert shown == expected, where
 
         _land_new(server, settings, name, FailingClient(server.client()), kind)
         assert recover(bucket, settings.template, scope, clock=lambda: datetime.now(UTC) + timedelta(days=1)).ok
         assert _through_the_head(bucket, settings, scope) == kind.final(), where
         assert _reached(bucket, settings, scope) == "new", where
         assert _listed(server, settings, name) == kind.final(), where
+        shown, expected = _files(server, settings, name, kind, "new")
+        assert shown == expected, where
     swept = replace(settings, abandoned_upload_age_s=0)
     for name in names:
         sweep(bucket, swept, stream(name).id, now=datetime.now(UTC) + timedelta(days=1))

@@ -116,6 +116,28 @@ class TestPartitions:
         assert call["files"]["config"] == {"from": "2026-01-05T00:00:00Z", "to": "2026-01-06T00:00:00Z"}
         assert lake.ids() == [1]
 
+    def test_the_files_of_a_partition_are_replaced_when_it_lands_again(self, lake, scripted, tmp_path):
+        scripted.stream("users")
+        days = {"2026-01-05": ("a.txt", "b.txt"), "2026-01-06": ("other.txt",)}
+        reads = (*days.items(), ("2026-01-05", ("b.txt", "c.txt")), ("2026-01-05", ("b.txt", "c.txt")))
+        for number, (_, names) in enumerate(reads, start=1):
+            scripted.on("read", number).records("users", {"id": number})
+            for name in names:
+                staged = tmp_path / f"{number}-{name}"
+                staged.write_text(f"{name} of read {number}")
+                described = {"staging_file_url": str(staged), "source_file_relative_path": name}
+                content = {"stream": "users", "data": {}, "emitted_at": 1, "file_reference": described}
+                scripted.message({"type": "RECORD", "record": content})
+        made = one(scripted, partitions_def=DAILY)
+        for day, _ in reads:
+            landed = lake.materialize(made, partition_key=day)
+            (shown,) = landed.asset_materializations_for_node(made.op.name)
+            assert shown.metadata["dagster/partition_row_count"].value == 1
+        found = {key: lake.body(key).decode() for key in lake.all_keys() if "/files/" in key}
+        assert sorted(found.values()) == ["b.txt of read 4", "c.txt of read 4", "other.txt of read 2"]
+        assert [key.rpartition("/")[2] for key in found] == [text.partition(" ")[0] for text in found.values()]
+        assert (lake.ids(), lake.uploads()) == ([2, 4], 0)
+
     def test_partitions_can_come_from_the_translator(self, lake, scripted):
         class ByDay(S3DestinationTranslator):
             def get_asset_spec(self, stream):
