@@ -33,7 +33,7 @@ _MOMENT = re.compile(
 
 def lost(record: Record, row: Mapping[str, Any], source: str) -> list[str]:
     """The parts of a source's record (or of a nested object) that are missing from a reader's row, in words."""
-    overflow = dict(row[OVERFLOW] or ())
+    overflow = _overflow(row[OVERFLOW])
     fields = {field.source: field for field in record.fields}
     members = [(name, value) for name, value in pairs(source) if value != "null"]
     unfounded = {name for name, field in fields.items() if row[field.name] is not None} - dict(members).keys()
@@ -44,6 +44,14 @@ def lost(record: Record, row: Mapping[str, Any], source: str) -> list[str]:
         if not is_there and not _is_kept(name, value, overflow):
             found.append(f"{name} {value} became {landed!r}, overflow {overflow}")
     return found
+
+
+def _overflow(landed: Any) -> dict[str, str]:
+    """An Arrow map as readers return it: a dict, pairs, or, by Polars before version 2, a list of structs."""
+    if isinstance(landed, list) and landed and isinstance(landed[0], Mapping):
+        assert all(each.keys() == {"key", "value"} for each in landed), landed
+        return {each["key"]: each["value"] for each in landed}
+    return dict(landed or ())
 
 
 def pairs(source: str) -> Iterator[tuple[str, str]]:
@@ -105,6 +113,8 @@ def _is_same_scalar(landed: Any, value: str) -> bool:
         return value == ("true" if landed else "false")
     if isinstance(landed, bytes):
         return base64.b64encode(landed).decode() == text_of(value)
+    if isinstance(landed, time) and landed.utcoffset() == timedelta(0):  # as DuckDB 1.1 returns times in UTC
+        landed = landed.replace(tzinfo=None)
     if isinstance(landed, datetime | date | time):
         return landed == _moment(type(landed), text_of(value))
     try:

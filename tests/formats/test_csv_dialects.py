@@ -153,10 +153,12 @@ def test_duckdb_tells_null_from_the_same_text(chosen, tmp_path):
     path.write_bytes(_data(chosen, rows))
     types = dict(zip(_columns(chosen), ["VARCHAR", "BIGINT", "BIGINT", "DOUBLE", "VARCHAR", "BOOLEAN"], strict=True))
     options = {"header": chosen.header, "quotechar": '"', "escapechar": '"', "allow_quoted_nulls": False}
-    found = duckdb.connect().read_csv(
-        str(path), sep=chosen.delimiter, na_values=chosen.null_text, dtype=types, names=list(types), **options
-    )
-    assert found.select("i, n, t, b").fetchall() == [tuple(row.get(name) for name in COLUMNS) for row in rows]
+    with duckdb.connect() as connection:
+        table = connection.read_csv(
+            str(path), sep=chosen.delimiter, na_values=chosen.null_text, dtype=types, names=list(types), **options
+        )
+        found = table.select("i, n, t, b").fetchall()
+    assert found == [tuple(row.get(name) for name in COLUMNS) for row in rows]
 
 
 @pytest.mark.parametrize("chosen", DIALECTS, ids=repr)
