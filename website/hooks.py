@@ -42,6 +42,7 @@ _CELL = re.compile(r"<td\b.*?</td>", re.DOTALL)
 _CODE = re.compile(r"(?<=<code>)[^<]+(?=</code>)")
 _WORD_ENDS = re.compile(r"(?<=[\w}][./_])(?=[\w${])|(?<=\})(?=[{_])|(?<=[a-z])(?=[A-Z])")
 _LONG = 24
+_SCHEMAS = "s3dest_dagster/settings/schemas/"
 _TEXTS: dict[str, str] = {}
 """The Markdown of the pages of this build."""
 _FOREIGN = re.compile(
@@ -84,6 +85,8 @@ def on_files(files: Any, config: Any) -> Any:
         files.append(
             File.generated(config, proofs.source_of(path), content=content, inclusion=InclusionLevel.NOT_IN_NAV)
         )
+    for path in sorted((ROOT / _SCHEMAS).glob("*.json")):
+        files.append(File.generated(config, f"schemas/{path.name}", abs_src_path=str(path)))
     _TEXTS.clear()
     return files
 
@@ -124,6 +127,8 @@ def _shown(path: Path) -> str:
 def _on_the_site(target: str, in_repository: str, here: str) -> str:
     """Where a link of the repository leads on the site, whose root is `docs/` and the repository's root in one."""
     path = posixpath.normpath(posixpath.join(posixpath.dirname(in_repository), target)).removeprefix("docs/")
+    if path.startswith(_SCHEMAS):
+        path = path.removeprefix("s3dest_dagster/settings/")
     if re.fullmatch(r"tests/[\w/]+\.py", path):
         path = proofs.source_of(path)
     return posixpath.relpath(path, posixpath.dirname(here))

@@ -831,6 +831,18 @@ def test_the_scaffolded_component_lands_its_files_once_and_keeps_the_records_of_
     assert lake.ids() == [1]
 
 
+def test_the_scaffolded_component_names_its_schema_for_editors_and_fits_it(folder):
+    root = folder.parent.parent
+    scaffold_object(folder, "s3dest_dagster.S3DestinationComponent", None, "yaml", root)
+    text = (folder / "defs.yaml").read_text()
+    named = re.match(r"# yaml-language-server: \$schema=(\S+)\n", text)
+    assert named is not None
+    schema = json.loads((folder / named[1]).read_text())
+    assert list(Draft202012Validator(schema).iter_errors(yaml.safe_load(text))) == []
+    wrong = yaml.safe_load(text.replace("s3_bucket_path:", "s3_bucket_pth:"))
+    assert list(Draft202012Validator(schema).iter_errors(wrong)) != []
+
+
 def test_the_comments_of_the_scaffolded_component_are_valid_yaml(folder):
     scaffold_object(folder, "s3dest_dagster.S3DestinationComponent", None, "yaml", None)
     lines = (folder / "defs.yaml").read_text().splitlines()

@@ -22,6 +22,7 @@ from s3dest_dagster.commit import (
     registry_document,
     segment,
 )
+from s3dest_dagster.settings.config_schema import DIALECT, closed
 
 DOCUMENTS = (
     head.Head,
@@ -48,9 +49,20 @@ _MODULES = (
 
 def manifest_schema() -> str:
     """The JSON schema as a block of the documentation. Raises KeyError for a field without a docstring."""
-    _, definitions = msgspec.json.schema_components(DOCUMENTS, ref_template="#/$defs/{name}")
-    schema = {"$defs": {name: _described(_class(name), each) for name, each in definitions.items()}}
-    return f"```json\n{json.dumps(schema, indent=1)}\n```\n"
+    return f"```json\n{json.dumps({'$defs': _definitions()[1]}, indent=1)}\n```\n"
+
+
+def document_schema() -> dict[str, Any]:
+    """The JSON schema of any document: it is one of those of `DOCUMENTS`."""
+    documents, definitions = _definitions()
+    title = "A manifest of s3dest_dagster"
+    return {"$schema": DIALECT, "title": title, "anyOf": documents, "$defs": closed(definitions)}
+
+
+def _definitions() -> tuple[list[Any], dict[str, Any]]:
+    """A reference to the schema of each document, and the schemas of all classes."""
+    documents, definitions = msgspec.json.schema_components(DOCUMENTS, ref_template="#/$defs/{name}")
+    return list(documents), {name: _described(_class(name), each) for name, each in definitions.items()}
 
 
 def _class(name: str) -> type:

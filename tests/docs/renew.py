@@ -17,11 +17,13 @@ def main() -> None:
     from docs.warm_command import warm_command
     from servers import moto_server
 
-    from docs import pages, transcript
+    from docs import pages, schemas, transcript
     from website import diagrams
 
     for path, text in diagrams.files().items():
         path.write_text(text, "utf-8")
+    for name in schemas.SCHEMAS:
+        schemas.path_of(name).write_text(schemas.text_of(name), "utf-8")
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     with moto_server() as server, TemporaryDirectory() as warm, warm_command(Path(warm)) as command:
         for page in (*pages.PAGES, *pages.DESIGN):

@@ -21,8 +21,8 @@ from s3dest_dagster.dagster.component.yaml_values import SourcePosition, by_kind
 from s3dest_dagster.dagster.config import holds_variable
 from s3dest_dagster.dagster.io_manager import S3DestinationIOManager
 from s3dest_dagster.errors import SettingsError, did_you_mean
+from s3dest_dagster.settings.config_schema import PASTED_KEYS, config_schema
 from s3dest_dagster.settings.connector_config import OWN_SETTINGS_KEY, options_of_format, parse_format
-from s3dest_dagster.settings.connector_spec import connector_spec
 
 # ---------------------------------------------------------------------- partitions
 # Dagster's own models are the base. They lack `end_offset`, texts, and the kinds monthly, dynamic and multi.
@@ -136,8 +136,6 @@ def _partitions_of(model: Any) -> dg.PartitionsDefinition[Any]:
 
 _DEFAULTS: Mapping[str, Any] = {"s3_bucket_path": "", "s3_bucket_region": "", "format": {"format_type": "JSONL"}}
 """Settings that are optional in YAML but required in a connector's file."""
-_PASTED = frozenset({"destinationType", "destination_type"})
-"""Keys that Airbyte's API adds to a connector's own."""
 _TEMPLATE = {"type": "string", "pattern": r"\{\{"}
 
 
@@ -160,7 +158,7 @@ def _texts_of(schema: Mapping[str, Any]) -> dict[str, Any]:
     return {name: schema[name] for name in ("title", "description") if name in schema}
 
 
-_SETTINGS: dict[str, Any] = connector_spec()["connectionSpecification"]["properties"]
+_SETTINGS: dict[str, Any] = config_schema()["properties"]
 DestinationModel = Annotated[
     Mapping[str, Any],
     WithJsonSchema(
@@ -168,6 +166,8 @@ DestinationModel = Annotated[
             "type": "object",
             "properties": {name: _or_template(schema) for name, schema in _SETTINGS.items()}
             | {"format": _format_schema(_SETTINGS["format"])},
+            "required": ["s3_bucket_name"],
+            "additionalProperties": False,
         },
     ),
 ]
@@ -207,7 +207,7 @@ def _own_settings_located(config: Mapping[str, Any]) -> Iterator[None]:
 
 def _refuse_unknown(config: Mapping[str, Any]) -> None:
     """Raises SettingsError for an unknown key, unless it is one that pasted configurations contain."""
-    for key in config.keys() - _SETTINGS.keys() - _PASTED:
+    for key in config.keys() - _SETTINGS.keys() - PASTED_KEYS:
         raise SettingsError(f"The destination has no {key!r}. {did_you_mean(key, _SETTINGS)}", setting=key)
     if config.get("format") is None or holds_variable(config["format"]):
         return

@@ -5,11 +5,13 @@ Must not know: how the component reads it.
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import shutil
 import warnings
 from collections.abc import Iterator, Mapping
+from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
@@ -36,6 +38,8 @@ _COMMENTS = """\
   # A connector's config.json can be pasted here, or named: destination: config.json
 """
 _FILES = "inbox/*.jsonl"
+_SCHEMA = Path(".s3dest", "defs.schema.json")
+"""Where a project has the schema of a `defs.yaml`: that of the installed version, which needs no network."""
 
 
 class ScaffoldParams(BaseModel):
@@ -78,9 +82,19 @@ class S3DestinationScaffolder(Scaffolder[ScaffoldParams]):
         text = f"type: {request.type_name}\n\nattributes:\n{source}{_COMMENTS}{rest}"
         path = request.target_path if request.append else request.target_path / "defs.yaml"
         with path.open("a" if request.append else "w", encoding="utf-8") as file:
-            file.write(f"---\n{text}" if request.append else text)
+            file.write(f"---\n{text}" if request.append else f"{_schema_line(request.project_root, path)}{text}")
         if request.project_root is not None:
             _add_names(request.project_root / ".env", sorted(set(re.findall(r'env_var\("(\w+)"\)', source))))
+
+
+def _schema_line(root: Path | None, path: Path) -> str:
+    """The line that tells editors the schema, of which the project gets a copy. Empty outside of a project."""
+    if root is None or not path.resolve().is_relative_to(root.resolve()):
+        return ""
+    copy = root.resolve() / _SCHEMA
+    copy.parent.mkdir(exist_ok=True)
+    copy.write_text(files("s3dest_dagster.settings").joinpath("schemas", "defs.json").read_text("utf-8"), "utf-8")
+    return f"# yaml-language-server: $schema={os.path.relpath(copy, path.resolve().parent)}\n"
 
 
 def _indented(attributes: Mapping[str, Any]) -> str:
