@@ -27,6 +27,7 @@ from s3dest_dagster.columns.schemas import DATA, ENVELOPES
 from s3dest_dagster.errors import RecordError, S3DestError, SchemaError
 from s3dest_dagster.formats.csv_cells import Dialect
 from s3dest_dagster.formats.csv_reading import rows_of
+from s3dest_dagster.formats.parquet_unions import typed_type
 from s3dest_dagster.settings.formats import (
     AvroFormat,
     CsvFormat,
@@ -243,8 +244,8 @@ def _of_parquet(settings: FormatSettings, file: IO[bytes], declared: Record) -> 
 
 def _parquet_field(declared: Field | None, type_: pa.DataType) -> Field | JsonSchema:
     if declared is not None:
-        layouts = (Layout.NAMED, Layout.MEMBER)
-        if any(_is_alike(declared.position().arrow_type(layout), type_) for layout in layouts):
+        named, member = map(declared.position().arrow_type, (Layout.NAMED, Layout.MEMBER))
+        if any(_is_alike(own, type_) for own in (named, typed_type(declared.kind, named), member)):
             return declared
     return _arrow_json_schema(type_)
 

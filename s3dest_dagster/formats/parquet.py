@@ -75,8 +75,8 @@ class Parquet(Format[ParquetFormat]):
         return ParquetEncoder(self.settings, contents, on_mismatch)
 
     def read(self, record: Record, content: Content, written: Record, rows: RowFilter | None = None) -> pa.Table:
-        typed = TypedUnions(self.stored_record(written)) if self.settings.union_layout == "typed" else None
-        return _read(self.stored_record(record), content, rows, typed)
+        # Whatever the settings say: adopted files may have the unions of either version of the connector.
+        return _read(self.stored_record(record), content, rows, TypedUnions(self.stored_record(written)))
 
     def check_installed(self) -> None:
         compressor_of_pages(self.settings)
@@ -234,10 +234,8 @@ class ParquetObject:
 # ---------------------------------------------------------------------- reading
 
 
-def _read(record: Record, content: Content, rows: RowFilter | None, typed: TypedUnions | None) -> pa.Table:
-    table = _row_groups(without_lzo(content) if is_lzo(content) else content, rows)
-    if typed is not None:
-        table = typed.named(table)
+def _read(record: Record, content: Content, rows: RowFilter | None, unions: TypedUnions) -> pa.Table:
+    table = unions.named(_row_groups(without_lzo(content) if is_lzo(content) else content, rows))
     if not _has_members(table.schema):
         return aligned(table, schema_of(record))
     integers = pa.schema([field.with_type(integer_type(field.type)) for field in table.schema])

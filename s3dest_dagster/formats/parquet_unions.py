@@ -21,6 +21,7 @@ from s3dest_dagster.columns.kinds import Kind, Layout
 from s3dest_dagster.columns.kinds.array import Array
 from s3dest_dagster.columns.kinds.record import Record
 from s3dest_dagster.columns.kinds.union import Position, Union
+from s3dest_dagster.columns.retyping import children
 from s3dest_dagster.columns.schemas import avro_schema
 
 TYPE = "type"
@@ -68,14 +69,14 @@ class TypedUnions:
         before = len(schema) - len(self._record.fields) - 1
         fields = list(schema)
         for number, each in enumerate(self._record.fields, before):
-            fields[number] = fields[number].with_type(_typed_type(each.kind, fields[number].type))
+            fields[number] = fields[number].with_type(typed_type(each.kind, fields[number].type))
         return pa.schema(fields)
 
     def named(self, table: pa.Table) -> pa.Table:
-        """A table of a file with typed unions, in which they have named members."""
+        """A table of a file whose unions may be typed. In the table, their members are named."""
         for each in self._record.fields:
             number = table.schema.get_field_index(each.name)
-            if number >= 0 and _has_unions(each.kind):
+            if number >= 0 and _has_unions(each.kind) and _may_be_typed(table.schema.field(number).type):
                 chunks = [_converted(each.kind, chunk, _named) for chunk in table.column(number).chunks]
                 if chunks:
                     table = table.set_column(number, each.name, pa.chunked_array(chunks))
@@ -86,6 +87,12 @@ def _has_unions(kind: Kind) -> bool:
     if isinstance(kind, Record):
         return any(_has_unions(field.kind) for field in kind.fields)
     return _has_unions(kind.item) if isinstance(kind, Array) else isinstance(kind, Union)
+
+
+def _may_be_typed(type_: pa.DataType) -> bool:
+    """Whether a column of this type may have a typed union at any level."""
+    inner = children(type_) if pt.is_nested(type_) else []
+    return any(field.name == TYPE or _may_be_typed(field.type) for field in inner)
 
 
 def _converted(kind: Kind, column: pa.Array, change: Callable[[Union, pa.Array], pa.Array]) -> pa.Array:
@@ -126,22 +133,22 @@ def _named(kind: Union, column: pa.StructArray) -> pa.Array:
     return pa.StructArray.from_arrays(members, names=words, mask=column.is_null())
 
 
-def _typed_type(kind: Kind, type_: pa.DataType) -> pa.DataType:
+def typed_type(kind: Kind, type_: pa.DataType) -> pa.DataType:
     """The type of a column with typed unions. The ids of fields stay."""
     if isinstance(kind, Array):
         item = type_.value_field
-        return pa.list_(item.with_type(_typed_type(kind.item, item.type)))
+        return pa.list_(item.with_type(typed_type(kind.item, item.type)))
     if isinstance(kind, Record):
         kinds = {field.name: field.kind for field in kind.fields}
         return pa.struct(
-            field.with_type(_typed_type(kinds[field.name], field.type)) if field.name in kinds else field
+            field.with_type(typed_type(kinds[field.name], field.type)) if field.name in kinds else field
             for field in type_
         )
     if not isinstance(kind, Union) or not pt.is_struct(type_):
         return type_
     names = member_names(kind.branches)
     members = [
-        field.with_name(name).with_type(_typed_type(each, field.type))
+        field.with_name(name).with_type(typed_type(each, field.type))
         for each, name, field in zip(kind.branches, names, type_, strict=True)
     ]
     return pa.struct([beside_members(pa.field(TYPE, pa.string()), type_.field(0), kind.branches[0]), *members])

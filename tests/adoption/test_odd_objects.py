@@ -104,36 +104,47 @@ def union_file(name: str, values: Sequence[Any]) -> bytes:
 
 @pytest.mark.parametrize("name", ["avro", "parquet"])
 def test_unions_of_the_newer_connector_are_adopted_read_and_appended_to(moto_s3: S3Server, name: str) -> None:
-    schema = {
-        "type": "object",
-        "properties": {"id": {"type": "integer"}, "either": {"oneOf": [{"type": "string"}, {"type": "integer"}]}},
-    }
     lake = Lake(moto_s3, settings_of(moto_s3, name), name)
-    key = f"data/public/users/2026_01_04_1767484800000_0.{name}"
-    body = union_file(name, ["text", 7])
+    schema = adopted_unions(lake, either={"oneOf": [{"type": "string"}, {"type": "integer"}]})
+    assert [row["either"] for row in lake.rows()] == in_members("text", 7)
+    stream = Stream(name="users", namespace="public", json_schema=schema, sync_mode=SyncMode.APPEND)
+    for number in (10, 11):
+        with target(lake.server, lake.settings) as opened:
+            land([batch_of([{"id": number, "either": number}])], opened, stream, sync(f"sync-{number}"))
+    assert [row["either"] for row in lake.rows()] == in_members("text", 7, 10, 11)
+    assert not verify(lake.bucket, lake.settings.template, SCOPE, deep=True).problems
+
+
+def test_a_union_of_the_newer_connector_that_is_not_declared_is_an_object(moto_s3: S3Server) -> None:
+    lake = Lake(moto_s3, settings_of(moto_s3, "parquet"), "parquet")
+    adopted_unions(lake)
+    assert [row["either"] for row in lake.rows()] == [
+        {"type": "string", "string": "text", "integer": None, "_airbyte_additional_properties": None},
+        {"type": "integer", "string": None, "integer": 7, "_airbyte_additional_properties": None},
+    ]
+    assert not verify(lake.bucket, lake.settings.template, SCOPE, deep=True).problems
+
+
+def adopted_unions(lake: Lake, **properties: Any) -> dict[str, Any]:
+    """Adopts a file of the newer connector in which `either` is a text and a number. Returns the declared schema."""
+    schema = {"type": "object", "properties": {"id": {"type": "integer"}, **properties}}
+    key = f"data/public/users/2026_01_04_1767484800000_0.{lake.format}"
+    body = union_file(lake.format, ["text", 7])
     lake.server.client().put_object(Bucket=lake.settings.s3_bucket_name, Key=key, Body=body)
     entry = check_entries(lake.bucket, lake.settings, [USERS])[0]
     declared = {USERS: expected_columns(record_type(schema, "users", "public"), entry.columns_beside(None))}
     (found,) = search(lake.bucket, lake.settings, SearchRequest(declared=declared, deep=True))
     assert len(lake.adopt(found=found).objects) == 1
-    before = lake.rows()
-    assert [holds(row["either"]) for row in before] == ["text", 7]
-    stream = Stream(name="users", namespace="public", json_schema=schema, sync_mode=SyncMode.APPEND)
-    for number in (10, 11):
-        with target(lake.server, lake.settings) as opened:
-            land([batch_of([{"id": number, "either": number}])], opened, stream, sync(f"sync-{number}"))
-    rows = lake.rows()
-    assert [next(filter(None, (holds(row[each]) for each in row if "either" in each))) for row in rows] == [
-        "text", 7, 10, 11
-    ]  # fmt: skip
-    assert not verify(lake.bucket, lake.settings.template, SCOPE, deep=True).problems
+    return schema
 
 
-def holds(value: Any) -> Any:
-    """The value in a union, whatever its layout."""
-    if isinstance(value, dict):
-        return next((each for name, each in value.items() if name != "type" and each is not None), None)
-    return value
+def in_members(*values: Any) -> list[dict[str, Any]]:
+    """The values as readers get them: in a member for each type."""
+    is_text = [isinstance(each, str) for each in values]
+    return [
+        {"string": each if text else None, "integer": None if text else each}
+        for each, text in zip(values, is_text, strict=True)
+    ]
 
 
 def test_thousands_of_objects_of_all_pages_of_a_listing_are_adopted(one_lake: Lake) -> None:

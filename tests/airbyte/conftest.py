@@ -25,6 +25,10 @@ FORMATS: dict[str, dict[str, Any]] = {
 }
 
 
+VERSIONS: dict[str, dict[str, Any]] = {"0.6": {}, "1": {"envelope": "airbyte_1", "parity": "1"}}
+"""The settings that give the columns and types of a version of the connector."""
+
+
 @dataclass(frozen=True)
 class Result:
     """What the destination answered."""

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from airbyte_messages import log, state_line
 
-from .conftest import FORMATS, rows_of, without_count
+from .conftest import FORMATS, VERSIONS, rows_of, without_count
 
 SCHEMA = {
     "$schema": "http://json-schema.org/draft-07/schema#",
@@ -82,8 +82,9 @@ def odd_record(number: int, namespace: str | None) -> str:
     return f'{{"type":"RECORD","state":null,"later":1,"record":{{{content}}}}}'
 
 
+@pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("kind", FORMATS)
-def test_odd_messages_land_and_their_states_come_back(connector, kind):
+def test_odd_messages_land_and_their_states_come_back(connector, kind, version):
     """The states come before, between and after the records, and the same name is in several namespaces."""
     namespaces = [None, "", "one", "two"]
     records = [odd_record(number, each) for each in namespaces for number in range(len(ODD_RECORDS))]
@@ -99,7 +100,8 @@ def test_odd_messages_land_and_their_states_come_back(connector, kind):
         }
         for named in ({}, {"namespace": "one"}, {"namespace": "two"})
     ]
-    result = connector.sync("\n".join(lines) + "\n", *catalog, format=FORMATS[kind])
+    own = {"max_attempts": 1, "encode_workers": 1, **VERSIONS[version]}
+    result = connector.sync("\n".join(lines) + "\n", *catalog, format=FORMATS[kind], s3dest=own)
     assert result.code == 0, result.errors
     returned = [without_count(each) for each in result.states]
     for names_stream in (True, False):  # the order is that of arrival, for each stream and for all streams together
