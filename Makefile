@@ -41,9 +41,10 @@ $(VENV)/bin/python:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 to 3.14 is needed; none is on the path. Set PYTHON=…"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
+# setuptools warns of folders named like the package, on every editable installation.
 $(INSTALLED): requirements/dev.txt pyproject.toml | $(VENV)/bin/python
 	$(call patiently,Installing the locked dependencies into $(VENV),$(BIN)/python -m pip install $(PIP_OPTIONS) --require-hashes -r requirements/dev.txt)
-	$(BIN)/python -m pip install $(PIP_OPTIONS) --no-deps --no-build-isolation --editable .
+	@PYTHONWARNINGS=ignore $(BIN)/python -m pip install $(PIP_OPTIONS) --no-deps --no-build-isolation --editable .
 	@touch $@
 
 connectors: $(FAKER) ## Makes .connectors/source-faker, the connector that the demo reads from
@@ -143,7 +144,7 @@ $(SCALE)/.installed: requirements/dev.txt requirements/scale.txt pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Python 3.11 to 3.14 is needed; none is on the path. Set PYTHON=…"; exit 1; }
 	$(PYTHON) -m venv --clear $(SCALE)
 	$(SCALE)/bin/python -m pip install $(PIP_OPTIONS) --require-hashes -r requirements/dev.txt -r requirements/scale.txt
-	$(SCALE)/bin/python -m pip install $(PIP_OPTIONS) --no-deps --no-build-isolation --editable .
+	@PYTHONWARNINGS=ignore $(SCALE)/bin/python -m pip install $(PIP_OPTIONS) --no-deps --no-build-isolation --editable .
 	@touch $@
 
 test-clients: $(INSTALLED) $(FAKER) $(CLIENTS)/pinned/.installed $(CLIENTS)/newest/.installed ## Drives the destination by PyAirbyte, a pinned version and the newest that is locked; needs Python 3.11

@@ -16,25 +16,33 @@ from pathlib import Path
 import dagster as dg
 from server import ROOT
 
+from s3dest_dagster.local.processes import QUIET_S
+
 BIN = Path(sys.executable).parent
 LOG = ROOT / ".demo" / "daemon.log"
 CONDITIONS = "default_automation_condition_sensor"
 _TIMEOUT_S = 600
 
 
-def let_it_work(home: Path, environment: Mapping[str, str], sensor: str, missing: str, *, daemon: bool) -> list[str]:
-    """Waits until the sensor's run has ended and the missing asset exists; returns what the runs have landed.
+def let_it_work(
+    home: Path, environment: Mapping[str, str], sensor: str, missing: str, *, daemon: bool
+) -> Iterator[str | None]:
+    """Waits until the sensor's run has ended and the missing asset exists; yields what the runs have landed.
 
-    If `daemon` is true, a daemon is started; otherwise one must be running.
+    None stands for a few seconds of waiting. If `daemon` is true, a daemon is started; otherwise one must be running.
     """
     since = datetime.now(UTC)
     with dg.DagsterInstance.from_config(str(home)) as instance, _daemon(environment) if daemon else _nobody() as alive:
-        deadline = time.monotonic() + _TIMEOUT_S
+        reported = started = time.monotonic()
         while not _done(instance, since, sensor, missing):
-            if time.monotonic() > deadline or not alive():
+            if time.monotonic() > started + _TIMEOUT_S or not alive():
                 raise SystemExit(f"Dagster's daemon did not do it; see {LOG}.")
             time.sleep(1)
-        return [line for run in _runs(instance, since) for line in _landed(instance, run)]
+            if time.monotonic() > reported + QUIET_S:
+                reported = time.monotonic()
+                yield None
+        for run in _runs(instance, since):
+            yield from _landed(instance, run)
 
 
 def _done(instance: dg.DagsterInstance, since: datetime, sensor: str, missing: str) -> bool:

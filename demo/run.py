@@ -38,6 +38,7 @@ DAYS = [(datetime.now(UTC).date() - timedelta(days=before)).isoformat() for befo
 PARTITIONS = DAYS[3:]
 RANGE = f"{DAYS[0]}...{DAYS[2]}"
 RECORDS, FEW_RECORDS = "5000", "200"
+_AT_WORK = "  … at work"
 UI_PORT = os.environ.get("S3DEST_UI_PORT", "3000")
 
 
@@ -86,7 +87,7 @@ def _let_dagster_work(environment: dict[str, str], *, daemon: bool) -> None:
     _run(["dagster", "sensor", "start", CONDITIONS, "-w", "workspace.yaml"], environment, "started sensor")
     print("\n$ dagster-daemon run -w workspace.yaml" if daemon else "\nThe web interface's daemon works:", flush=True)
     for line in let_it_work(DAGSTER_HOME, environment, "deliveries_arrive", "faker/products", daemon=daemon):
-        print("  " + line)
+        print(f"  {_without_manifest(line)}" if line is not None else _AT_WORK, flush=True)
 
 
 def _deliver() -> None:
@@ -110,15 +111,20 @@ def _run(command: list[str], environment: dict[str, str], *shown: str) -> None:
     with lines_of([BIN / command[0], *command[1:]], environment=environment) as (process, lines):
         for line in lines:
             if line is None:
-                print("  … at work", flush=True)
+                print(_AT_WORK, flush=True)
                 continue
             printed.append(line)
             if any(text in line.lower() for text in shown):
-                print("  " + line.split(" - ")[-1].strip(), flush=True)
+                print("  " + _without_manifest(line.split(" - ")[-1].strip()), flush=True)
         code = process.wait()
     if code != 0:
         print("\n".join(printed))
         raise SystemExit(f"It failed with exit code {code}; see its output above.")
+
+
+def _without_manifest(line: str) -> str:
+    """What has landed, without the long key of its manifest, so that the line fits a terminal."""
+    return line.partition(". s3://")[0]
 
 
 def _web_interface(environment: dict[str, str]) -> int:

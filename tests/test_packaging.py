@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
 import subprocess
 import sys
@@ -99,6 +101,21 @@ def test_the_metadata_are_valid_and_complete(built):
     assert built.metadata.description == (ROOT / "README.md").read_text("utf-8")
     assert built.metadata.description_content_type == "text/markdown"
     assert {"demo", "duckdb", "ui"} <= set(built.metadata.provides_extra or ())
+
+
+def test_the_description_has_whole_links_if_the_repository_is_known(project, tmp_path):
+    repository = "https://github.com/you/s3dest"
+    environment = {**os.environ, "S3DEST_REPOSITORY": f"{repository}/"}
+    command = [sys.executable, "-c", BUILD, "prepare_metadata_for_build_wheel", str(tmp_path)]
+    subprocess.run(command, cwd=project, env=environment, check=True, capture_output=True)
+    (described,) = tmp_path.glob("*.dist-info/METADATA")
+    description = Metadata.from_email(described.read_bytes()).description or ""
+    links = re.findall(r"\]\(([^)]+)\)", description)
+    assert f"{repository}/blob/v0.1.0/docs/start.md" in links
+    assert [link for link in links if not link.startswith(("https://", "#"))] == []
+    pictures = re.findall(r'src(?:set)?="([^"]+)"', description)
+    assert f"{repository}/raw/v0.1.0/docs/images/asset.png" in pictures
+    assert [picture for picture in pictures if not picture.startswith("https://")] == []
 
 
 def test_without_git_the_version_is_one_that_can_be_installed(built):
