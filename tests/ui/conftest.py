@@ -6,6 +6,7 @@ writes the pictures of the documentation.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -30,6 +31,14 @@ class Served:
     url: str
     s3: S3Server
     instance: Instance
+
+
+def status_at_end(page: Any) -> str:
+    """Waits until the page of a run shows that the run is over, and returns that status.
+
+    The status is waited for and read at once: an answer that comes late can make the page say "Started" again.
+    """
+    return page.get_by_text(re.compile("^(Success|Failure)$")).first.inner_text()
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from servers import S3Server
-from ui.conftest import Served
+from ui.conftest import Served, status_at_end
 from web_interface import ROOT, dagster_dev, new_instance
 
 pytestmark = [pytest.mark.ui, pytest.mark.timeout(1800)]
@@ -41,8 +41,7 @@ def launched(page: Any, config: str) -> None:
     launchpad.get_by_text("No errors").wait_for()
     launchpad.get_by_role("button", name=re.compile("Materialize")).last.click()
     page.wait_for_url("**/runs/**")
-    page.get_by_text(re.compile("^(Success|Failure)$")).first.wait_for()
-    assert page.get_by_text("Success", exact=True).count()
+    assert status_at_end(page) == "Success"
 
 
 def rows_held(page: Any) -> str:
