@@ -11,8 +11,11 @@ from dataclasses import replace
 from typing import Any
 
 import dagster as dg
+import pytest
 from fault_proxy import Fault, fault_proxy
 from interrupted_runs import land_endlessly, land_in_processes, read_endlessly
+from killed_job import ROWS, STREAMS
+from killed_runs import KilledJob
 from process_pool import PROCESSES
 from scripted_source import ScriptedSource, is_running, is_soon_gone
 from server_variables import server_variables
@@ -100,3 +103,29 @@ def test_a_terminated_run_ends_the_process_of_its_step_and_leaves_no_upload(lake
         events = [each.dagster_event for each in instance.all_logs(ended.run_id) if each.dagster_event]
     assert ended.is_finished
     assert "STEP_FAILURE" in [each.event_type_value for each in events]
+
+
+# Nine processes, one wave after another.
+@pytest.mark.timeout(300)
+def test_killed_steps_that_are_executed_again_from_failure_land_every_record_once(lake, tmp_path, metadata_of):
+    """SIGKILL ends the processes of both steps amid their uploads. The second time, the partition has landed before."""
+    objects: set[str] = set()
+    with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
+        job = KilledJob(lake.server, lake.bucket, tmp_path, instance)
+        for _ in range(2):
+            run_id = job.kill_midway("2026-01-06")
+            left = job.uploads()
+            assert set(lake.data_keys()) == objects
+            receipts = job.execute_again(run_id)
+            assert job.uploads() <= left
+            assert receipts.keys() == STREAMS
+            shown = {name: metadata_of(receipt.metadata) for name, receipt in receipts.items()}
+            for name, values in shown.items():
+                counts = [values[each] for each in ("rows", "records_read", "dagster/partition_row_count")]
+                assert (receipts[name].partition, *counts) == ("2026-01-06", ROWS, ROWS, ROWS)
+                assert lake.ids(f"{name}/") == list(range(ROWS))
+            objects = {each["key"] for values in shown.values() for each in values["objects"]}
+            assert set(lake.data_keys()) == objects
+    job.sweep()
+    assert job.uploads() == set()
+    assert all(is_soon_gone(call["pid"]) for call in job.scripted.calls("read"))
