@@ -35,6 +35,8 @@ _FILES = {
 _YAML = {f"{_NAME}/defs/shop/defs.yaml": "defs.yaml"}
 _PYTHON = {f"{_NAME}/defs/shop/streams.py": "shop.py.txt"}
 _CATALOG = f"{_NAME}/defs/shop/catalog.json"
+_SCHEMA = ".s3dest/defs.schema.json"
+"""The schema that the `defs.yaml` names for editors. `dg scaffold defs` writes it to the same place."""
 _PACKAGES = {
     f"{_NAME}/__init__.py": '"""The streams of this project."""\n',
     f"{_NAME}/defs/__init__.py": '"""What is defined here, Dagster loads."""\n',
@@ -96,7 +98,9 @@ def project_files(name: str, today: date, *, python: bool, connector: Connector)
         # JSON is YAML, too, and Python, as long as it has no true, false or null.
         _CONFIG: json.dumps(dict(connector.config)),
     }
-    return {_filled(path, values): _filled(text, values) for path, text in sorted(texts.items())}
+    schema = (files("s3dest_dagster.settings") / "schemas" / "defs.json").read_text("utf-8")
+    filled = {_filled(path, values): _filled(text, values) for path, text in texts.items()}
+    return dict(sorted({**filled, **({} if python else {_SCHEMA: schema})}.items()))
 
 
 def _filled(text: str, values: Mapping[str, str]) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import json
+import re
 import tomllib
 from datetime import date
 from pathlib import Path
@@ -10,6 +12,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 import yaml
+from jsonschema import Draft202012Validator
 from servers import S3Server
 
 from s3dest_dagster.errors import SettingsError
@@ -70,6 +73,22 @@ def test_the_partitions_begin_a_week_ago():
     assert "partitions_def" not in second["attributes"]
 
 
+def test_the_streams_in_yaml_name_their_schema_for_editors_and_fit_it(tmp_path):
+    write_project(tmp_path, files("shop"))
+    streams = tmp_path / "shop" / "defs" / "shop" / "defs.yaml"
+    named = re.match(r"# yaml-language-server: \$schema=(\S+)\n", streams.read_text())
+    assert named is not None
+    schema = Draft202012Validator(json.loads((streams.parent / named[1]).read_text()))
+    for text in streams.read_text().split("\n---\n"):
+        assert list(schema.iter_errors(as_editors_read(text))) == []
+        assert list(schema.iter_errors(as_editors_read(text.replace("sync_mode:", "sync_mod:")))) != []
+
+
+def as_editors_read(text: str) -> object:
+    """To an editor, which reads YAML 1.2, a date is text."""
+    return json.loads(json.dumps(yaml.safe_load(text), default=date.isoformat))
+
+
 def test_the_environment_file_is_that_of_the_server_and_of_nothing_secret():
     pairs = dict(line.split("=") for line in files("shop")[".env"].splitlines() if not line.startswith("#"))
     assert (pairs["AWS_ACCESS_KEY_ID"], pairs["AWS_SECRET_ACCESS_KEY"]) == (ACCESS_KEY_ID, SECRET_ACCESS_KEY)
@@ -81,6 +100,7 @@ def test_files_are_valid_and_name_the_project_alone():
         written = files("shop", python=python)
         assert tomllib.loads(written["pyproject.toml"])["tool"]["dg"]["project"]["root_module"] == "shop"
         assert yaml.safe_load(written[".github/workflows/ci.yml"])["jobs"]
+        written.pop(".s3dest/defs.schema.json", None)  # that of the library, as it is
         for path, text in written.items():
             assert not any(word in text + path for word in ("my_project", "FIRST_DAY", "COMMAND", "CONFIG")), path
             if path.endswith(".py"):
