@@ -24,6 +24,7 @@ from s3dest_dagster.stream import Scope, StreamId
 
 _Result = TypeVar("_Result")
 _STEPS = 100
+_BAR_WIDTH = 20
 
 
 class ScopeProgress:
@@ -69,8 +70,15 @@ class ScopeProgress:
         results = each_in_parallel(do, scopes) if at_once is None else each_in_parallel(do, scopes, at_once)
         for number, result in enumerate(results, 1):
             if number % step == 0:
-                self._show(f"{before}{stream}: {number:,} of {amount(len(scopes), 'scope')}")
+                bar = progress_bar(number, len(scopes))
+                self._show(f"{before}{bar} {stream}: {number:,} of {amount(len(scopes), 'scope')}")
             yield result
+
+
+def progress_bar(done: int, total: int) -> str:
+    """A bar of 20 characters, in brackets. ASCII, since a terminal may have no other characters."""
+    filled = _BAR_WIDTH * done // total
+    return f"[{'#' * filled}{'.' * (_BAR_WIDTH - filled)}]"
 
 
 @contextmanager

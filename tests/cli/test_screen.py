@@ -140,7 +140,7 @@ def test_a_terminal_shows_how_many_scopes_of_how_many_are_done(monkeypatch):
         with progress.shown():
             done = list(progress.results(stream, str, scopes))
     assert done == [str(scope) for scope in scopes]
-    assert "public.users: 3 of 3 scopes" in plain(shown())
+    assert "[####################] public.users: 3 of 3 scopes" in plain(shown())
     assert list(progress.results(stream, str, scopes)) == done
 
 
