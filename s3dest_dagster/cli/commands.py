@@ -10,7 +10,6 @@ from typing import Any
 
 import click
 
-from s3dest_dagster.cli.completion import completion
 from s3dest_dagster.cli.local_commands import LOCAL_COMMANDS
 from s3dest_dagster.cli.options import (
     catalog_option,
@@ -206,5 +205,5 @@ def adopt(session: Session, /, now: datetime | None, **options: Any) -> int:
     return adopting.adopt_objects(session, adopting.AdoptRequest(**options), now)
 
 
-for _command in (*STREAM_COMMANDS, *SHARD_COMMANDS, *LOCAL_COMMANDS, state, completion):
+for _command in (*STREAM_COMMANDS, *SHARD_COMMANDS, *LOCAL_COMMANDS, state):
     s3dest.add_command(_command)

@@ -1,6 +1,6 @@
-"""The verbs for this machine, with their help: demo, init and serve.
+"""The verbs for this machine, with their help: demo, init, serve, and completion, which is all here.
 
-Must not know: how a verb works.
+Must not know: how the other verbs work.
 """
 
 from __future__ import annotations
@@ -11,6 +11,10 @@ import click
 
 from s3dest_dagster.cli.options import verbose_option
 from s3dest_dagster.cli.output import Session
+
+_SHELLS = ("bash", "zsh", "fish")
+_VARIABLE = "_S3DEST_COMPLETE"
+"""By this variable, click asks the command for completions instead of running a verb."""
 
 
 @click.command()
@@ -72,4 +76,24 @@ def serve(session: Session, folder: Path, port: int | None, bucket: str) -> int:
     return project.serve(session.output, folder, port or 0, bucket)
 
 
-LOCAL_COMMANDS = (demo, init, serve)
+@click.command()
+@click.argument("shell", type=click.Choice(_SHELLS))
+@click.pass_context
+def completion(context: click.Context, shell: str) -> int:
+    """Print the script that completes verbs, options and files of s3dest in SHELL.
+
+    \b
+    bash: eval "$(s3dest completion bash)"          in ~/.bashrc
+    zsh:  eval "$(s3dest completion zsh)"           in ~/.zshrc, after compinit
+    fish: s3dest completion fish | source           in ~/.config/fish/config.fish
+    """
+    from click.shell_completion import get_completion_class
+
+    session: Session = context.obj
+    found = get_completion_class(shell)
+    assert found is not None  # click has these three
+    session.output.show_document(found(context.find_root().command, {}, "s3dest", _VARIABLE).source())
+    return 0
+
+
+LOCAL_COMMANDS = (demo, init, serve, completion)
