@@ -105,7 +105,7 @@ def test_a_terminated_run_ends_the_process_of_its_step_and_leaves_no_upload(lake
     assert "STEP_FAILURE" in [each.event_type_value for each in events]
 
 
-# Nine processes, one wave after another.
+# Eight steps, each a process of its own, in four pairs.
 @pytest.mark.timeout(300)
 def test_killed_steps_that_are_executed_again_from_failure_land_every_record_once(lake, tmp_path, metadata_of):
     """SIGKILL ends the processes of both steps amid their uploads. The second time, the partition has landed before."""
