@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import wraps
 from typing import Any
 
 import click
@@ -58,12 +59,7 @@ def selection_options(*, partition: bool = True) -> Decorator:
         click.option("--partition", metavar="KEY", help="Only this partition of the streams."),
     ]
 
-    def add(verb: Callable[..., Any]) -> Callable[..., Any]:
-        for option in reversed(decorators if partition else decorators[:-1]):
-            verb = option(verb)
-        return verb
-
-    return add
+    return lambda verb: _with_options(decorators if partition else decorators[:-1], verb)
 
 
 def landing_options(catalog_text: str) -> Decorator:
@@ -75,12 +71,25 @@ def landing_options(catalog_text: str) -> Decorator:
         *definitions_options,
     ]
 
-    def add(verb: Callable[..., Any]) -> Callable[..., Any]:
-        for option in reversed(decorators):
-            verb = option(verb)
-        return verb
+    return lambda verb: _with_options(decorators, verb)
 
-    return add
+
+def _with_options(decorators: list[Decorator], verb: Callable[..., Any]) -> Callable[..., Any]:
+    """The verb with these options, of which it needs one that says where the streams are."""
+
+    @wraps(verb)
+    def checked(*given: Any, **options: Any) -> Any:
+        if all(options[name] is None for name in ("config_path", "module", "defs")):
+            raise click.UsageError(
+                "Give either --config, or --module or --defs for the assets of Dagster definitions.",
+                click.get_current_context(),
+            )
+        return verb(*given, **options)
+
+    decorated: Callable[..., Any] = checked
+    for option in reversed(decorators):
+        decorated = option(decorated)
+    return decorated
 
 
 def config_option(

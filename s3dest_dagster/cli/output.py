@@ -110,7 +110,7 @@ class Screen:
 
     def header(self, line: str) -> None:
         """Prints the line above the lines of a list."""
-        self._line(Text(self._safe(line), "dim"))
+        self._line((self._safe(line), "dim"))
 
     def fact(self, label: str, value: str) -> None:
         """Prints a value behind its label, however long it is."""

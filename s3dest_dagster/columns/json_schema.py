@@ -77,6 +77,8 @@ _TYPES: dict[tuple[str, str | None], Kind | _Structured] = {
 }
 _FORMATS = {"date-time": TIMESTAMP, "date": DATE, "time": TIME}
 _NamesByNamespace: TypeAlias = defaultdict[str | None, set[str]]
+_PRIMITIVE_TYPES = ("null", "boolean", "int", "long", "float", "double", "bytes", "string")
+"""No record of Avro can have such a full name: https://avro.apache.org/docs/1.12.0/specification/#names."""
 _PLAIN_KEYWORDS = frozenset({"type", "format", "airbyte_type", "title", "description"})
 """A definition of a scalar with no other keywords is the same kind wherever it stands."""
 COMBINATIONS = ("anyOf", "allOf", "oneOf")
@@ -101,7 +103,8 @@ def record_type(
         SchemaError: `json_schema` is not a JSON schema, or it has an unknown type and `rules` refuse it.
     """
     record = _Parser(json_schema, name, rules).record(json_schema, name, namespace, root=True)
-    return replace(_record_named_once(record, defaultdict(set), ()), envelope=rules.envelope)
+    names: _NamesByNamespace = defaultdict(set, {None: set(_PRIMITIVE_TYPES)})
+    return replace(_record_named_once(record, names, ()), envelope=rules.envelope)
 
 
 class _Parser:

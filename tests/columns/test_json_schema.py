@@ -194,6 +194,16 @@ def test_record_names_that_become_the_same_are_told_apart_by_digits_of_their_pat
     assert names == {"a_items", f"a_items_{digits('a_items')}"}
 
 
+@pytest.mark.parametrize("name", ["null", "boolean", "int", "long", "float", "double", "bytes", "string"])
+def test_a_record_is_never_named_like_a_primitive_type(name):
+    inner = {"type": "object", "properties": {"x": {"type": "integer"}}}
+    assert fields({name: inner})[name].kind.name == f"{name}_{digits(name)}"
+    deeper = {"type": "object", "properties": {name: inner}}
+    assert fields({"o": deeper})["o"].kind.fields[0].kind.name == name  # its namespace is "o"
+    schema = fastavro.parse_schema(avro_schema(record_type({"properties": {"x": inner}}, name, None)))
+    assert schema["name"].startswith(f"{name}_")
+
+
 def test_names_of_the_envelope_and_of_the_overflow_cannot_be_fields():
     names = ["_airbyte_ab_id", "_airbyte_emitted_at", "_airbyte_additional_properties", "_ab_additional_properties"]
     inner = {"type": "object", "properties": {name: {"type": "string"} for name in names}}

@@ -82,6 +82,7 @@ def test_every_setting_reaches_the_destination():
         "name_style": "snake",
         "schema_contract": {"new_column": "freeze"},
         "envelope": "none",
+        "on_file": "fail",
         "hash_key": "a key of 16 bytes or more",
         "on_bad_record": "quarantine",
         "owner": "team",
@@ -103,8 +104,9 @@ def test_every_setting_reaches_the_destination():
         "object_metadata": {"team": "data"},
     }
     kept = {"publish_order": "add_first", "delete_grace_s": 60.0}
-    assert given.keys() == {each.name for each in fields(S3Destination)} - {"format", "delete_grace_s"}
-    for settings in (given, given | kept):
+    newer = {"parity": "1", "open_objects": "text"}
+    assert given.keys() == {each.name for each in fields(S3Destination)} - {"format", "delete_grace_s", "parity"}
+    for settings in (given, given | kept, given | newer):
         assert S3DestinationIOManager(**settings).destination() == S3Destination(**settings)
 
 
