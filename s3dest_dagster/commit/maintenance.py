@@ -85,6 +85,9 @@ def sweep(
             partition of the stream.
         lineages: The states of all streams, for sweeps of several streams. Default: they are read if they are needed.
         on_scope: Called after each scope whose retired objects and unused segments were looked for.
+
+    Example:
+        print(sweep(bucket, destination, stream.id).aborted)
     """
     bucket = bucket.with_root(destination.template.manifest_root)
     # Uploads are listed before the heads are read, so an upload whose sync is decided in between is found pending.
@@ -269,8 +272,13 @@ def recover(bucket: Bucket, template: KeyTemplate, scope: Scope, *, clock: Clock
     objects whose `delete_grace_s` is over.
 
     Args:
+        bucket: The bucket.
+        template: The template of the keys, as `destination.template`.
         scope: The scope, with its stream's name as it is in the bucket.
         clock: Returns the current time with a time zone. Default: the server's clock.
+
+    Example:
+        recovered = recover(bucket, destination.template, Scope(stream.id))
     """
     commit_log = CommitLog.of(bucket, template, scope)
     clock = clock or commit_log.bucket.server_time

@@ -143,6 +143,7 @@ def stream_asset(
     key and such records. It may wrap them in `dg.Output` or `dg.MaterializeResult`, to add to the materialization.
 
     Args:
+        function: Returns or yields the records.
         name: The stream's name; by default the function's.
         namespace: The stream's namespace; by default the prefix of the asset's key, with "/" between its parts. An
             empty text means none.

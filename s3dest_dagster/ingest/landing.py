@@ -343,12 +343,25 @@ def land(
     """Lands all of `items`, or nothing. If a long append with states fails, its published checkpoints stay. If the sync
     is already complete, `items` is not read.
 
-    ```python
-    with open_target(destination, bucket, clock=lambda: datetime.now(UTC), entropy=os.urandom) as target:
-        receipt = land(batches, target, stream, sync)
-    ```
+    Args:
+        items: Batches, or the items of a source.
+        target: The destination.
+        stream: The stream.
+        sync: The sync. Its id is the same for a retry.
+        scope: The partition to land. Default: the unpartitioned stream.
+        on_batch: Called with every batch as it lands, without the values of fields that do not.
+        on_progress: Called after every batch.
+        on_checkpoint: Called with the receipt of what a checkpoint published.
 
-    The arguments are those of `Landing`.
+    Raises:
+        OwnershipError: The stream has another owner.
+        TemplateError: The stream lands under another template.
+        SettingsError: The stream's settings of fields contradict its schema, or lack a key.
+        SupersededError: Another sync of the scope was published in the meantime.
+
+    Example:
+        with open_target(destination, bucket, clock=lambda: datetime.now(UTC), entropy=os.urandom) as target:
+            receipt = land(batches(records, emitted_at=lambda: 0), target, stream, sync)
     """
     with Landing(
         target, stream, sync, scope=scope, on_batch=on_batch, on_progress=on_progress, on_checkpoint=on_checkpoint

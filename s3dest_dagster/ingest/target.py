@@ -143,12 +143,9 @@ def open_target(
 ) -> Iterator[Target]:
     """Opens the destination. Leaving the context ends its threads. Commit or abort all landings before that.
 
-    ```python
-    with open_target(destination, bucket, clock=lambda: datetime.now(UTC), entropy=os.urandom) as target:
-        receipt = land(batches, target, stream, sync)
-    ```
-
     Args:
+        destination: The settings.
+        bucket: The bucket that they name.
         clock: Returns the current time with a time zone.
         entropy: Returns random bytes, such as `os.urandom`.
         server_clock: Returns the server's time. Default: the `Date` of the server's answers.
@@ -157,6 +154,10 @@ def open_target(
 
     Raises:
         MissingExtraError: The format needs an optional package that is not installed.
+
+    Example:
+        with open_target(destination, bucket, clock=lambda: datetime.now(UTC), entropy=os.urandom) as target:
+            receipt = land(batches(records, emitted_at=lambda: 0), target, stream, sync)
     """
     format_of(destination.format).check_installed()
     bucket = bucket.for_destination(destination)

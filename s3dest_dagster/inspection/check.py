@@ -50,8 +50,12 @@ def check(target: Target, token: str, *, again: bool = False) -> list[CheckStep]
     tried. A step that would only repeat a failure is not tried.
 
     Args:
+        target: The destination.
         token: Makes the keys of the trial objects unique.
         again: Whether to probe the server's abilities again, and to store the result for processes that start later.
+
+    Example:
+        missing = [step for step in check(target, uuid4().hex) if not step.ok]
     """
     return list(_Check(target, token, again).steps())
 

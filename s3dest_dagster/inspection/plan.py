@@ -132,6 +132,9 @@ def plan(
     """Predicts what a sync of these streams, or of one partition of each, would do.
 
     Args:
+        target: The destination.
+        streams: The streams of the sync.
+        sync: The sync, whose time may be a part of the keys.
         partition: The partition of each stream. None: the unpartitioned streams.
         scopes: The scope of each stream, instead of its own name and `partition`.
         assets: The key of the asset that lands each stream, which is its owner if the settings name none.
@@ -143,6 +146,10 @@ def plan(
         SchemaContractError: The schema contract of a stream freezes a difference that its declared schema or its
             envelope has, or the first landing of a stream.
         SettingsError: The settings of a stream's fields contradict its schema, or lack the right key.
+
+    Example:
+        for each in plan(target, [stream], sync).streams:
+            print(each)
     """
     destination = target.destination
     filters = [FieldFilter(each, destination.hash_key) for each in streams]

@@ -88,12 +88,17 @@ def verify(bucket: Bucket, template: KeyTemplate, scope: Scope, *, deep: bool = 
     every live segment with each other. If another sync is published in the meantime, it starts again.
 
     Args:
+        bucket: The bucket.
+        template: The template of the keys, as `destination.template`.
         scope: The scope, with its stream's name as it is in the bucket.
         deep: Whether to also read every object, one after another. Its bytes must have the checksum with which they
             were landed, and the format's reader must find as many rows as the manifest says.
 
     Raises:
         CommitError: Other syncs were published during every attempt.
+
+    Example:
+        assert verify(bucket, destination.template, Scope(stream.id), deep=True).problems == ()
     """
     commit_log = CommitLog.of(bucket, template, scope)
     for _ in range(_ATTEMPTS):

@@ -253,6 +253,10 @@ def abandon(order: Order, *, s3: S3Access = None) -> int:
 
     Workers that still run may upload more. A sweep aborts that. It is harmless to call this after `commit`, or twice.
 
+    Args:
+        order: The order.
+        s3: See `commit`.
+
     Raises:
         StorageError: An upload could not be aborted. All others were tried.
 

@@ -38,8 +38,6 @@ _EXAMINED_AT_ONCE = 128
 def batches(records: Any, *, emitted_at: Callable[[], int]) -> Iterator[Batch]:
     """Yields the records as batches. Never holds more than one batch of them.
 
-        batches([{"id": 1}, {"id": 2}], emitted_at=lambda: int(time.time() * 1000))
-
     Args:
         records: An iterable of records (mappings, dataclasses, msgspec Structs, pydantic models), of lists of records
             (pages), of Arrow data (pyarrow, or any object with `__arrow_c_stream__` or `__arrow_c_array__`), or of a
@@ -52,6 +50,10 @@ def batches(records: Any, *, emitted_at: Callable[[], int]) -> Iterator[Batch]:
     Raises:
         RecordError: for a value that is not a record, or that JSON cannot hold. The error names the number of the
             record, counted from 1.
+
+    Example:
+        for batch in batches([{"id": 1}, {"id": 2}], emitted_at=lambda: int(time.time() * 1000)):
+            print(batch.num_rows)
     """
     for item in batches_and_bad_records(records, emitted_at=emitted_at):
         if isinstance(item, BadRecord):

@@ -46,6 +46,9 @@ def open_bucket(connection: S3Connection, where: S3Destination | str) -> Bucket:
 
     Raises:
         CredentialsError, SettingsError: as `open_client`; also for an endpoint that names the bucket.
+
+    Example:
+        bucket = open_bucket(S3Connection(), destination)
     """
     if isinstance(where, S3Destination):
         _check_endpoint(connection.endpoint, where.s3_bucket_name)
