@@ -60,10 +60,7 @@ def read_messages(
     reader = MessageReader(streams, report, buffer_mb=buffer_mb)
     for block in _blocks(source, max_line_mb, stall_timeout_s):
         yield from reader.read(block)
-    yield from reader.flush()
-    if (failure := report.failure()) is not None:
-        raise report.error(failure)
-    yield from reader.bad_records()
+    yield from _rest(reader, report)
 
 
 def read_record_lines(
@@ -95,6 +92,11 @@ def read_record_lines(
     divider = LineDivider(streams, reader)
     for block in _blocks(source, max_line_mb, stall_timeout_s):
         yield from divider.read(block)
+    yield from _rest(reader, report)
+
+
+def _rest(reader: MessageReader, report: SourceReport) -> Iterator[SourceItem]:
+    """Yields what comes after the last block. Raises SourceError if the source failed."""
     yield from reader.flush()
     if (failure := report.failure()) is not None:
         raise report.error(failure)
